@@ -122,6 +122,11 @@ OPERATIONS: Rows = {
         Panel("Starts and failures of vLLM, per hour", "short", [
             Query("increase(meteor_engine_starts_total[1h])", "starts"),
             Query("increase(meteor_engine_failures_total[1h])", "failures"),
+            Query("increase(meteor_engine_sleeps_total[1h])", "sleeps"),
+            Query("increase(meteor_engine_wakes_total[1h])", "wakes"),
+        ]),
+        Panel("Answers to the engine's fixed prompt, per hour", "short", [
+            Query("increase(meteor_engine_probes_total[1h])", "{{outcome}}"),
         ]),
         Panel("Canaries", "short", [Query("max by (state) (meteor_canaries)", "{{state}}")], 4),
         Panel("Canaries decided, per day", "short", [

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import aiohttp
@@ -70,11 +70,13 @@ class EngineClient:
         await self._http.close()
 
     async def healthy(self) -> bool:
-        try:
+        """Whether it answers, or has lent its device to a training and serves again afterwards."""
+        with suppress(aiohttp.ClientError, TimeoutError):
             async with self._http.get(f"{self._engine_url}/health", timeout=HEALTH) as answer:
-                return answer.status == 200
-        except (aiohttp.ClientError, TimeoutError):
-            return False
+                if answer.status == 200:
+                    return True
+        status = await self.status()
+        return status is not None and status.state is ModelState.LENT
 
     async def whole(self, route: str, body: Json, served_by: str) -> bytes:
         """One whole answer. Raises EngineUnavailable, EngineTimeout or the engine's own refusal as a UserError."""

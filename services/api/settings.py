@@ -64,12 +64,13 @@ class ApiSettings(BaseSettings):
         validation_alias=AliasChoices("METEOR_ENGINE_MAX_MODEL_LEN"),
         description="tokens of question and answer that the engine takes; rows that are longer are told when a job is posted",
     )
-    engine_gpu_share: float = Field(
-        default=0.45,
+    engine_gpu_share: float | None = Field(
+        default=None,
         gt=0,
         le=1,
         validation_alias=AliasChoices("METEOR_ENGINE_GPU_MEMORY_UTILIZATION"),
-        description="of a GPU's memory, for the student's engine; the rest is for training on the same device",
+        description="of a GPU's memory, for the student's engine; the rest is for training on the same device. Default: 0.45, or 0.9 with "
+        "METEOR_DEVICE_SHARING=time",
     )
     upload_bytes: int = Field(default=512 * 2**20, ge=1, description="longest file that may be uploaded")
     body_bytes: int = Field(default=8 * 2**20, ge=1024, description="longest JSON body")
@@ -121,6 +122,11 @@ class ApiSettings(BaseSettings):
         return networks_of(self.webhook_allow)
 
     cors_origins: Annotated[tuple[str, ...], NoDecode] = ()
+
+    @field_validator("engine_gpu_share", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: Any) -> Any:
+        return None if value == "" else value
 
     @field_validator("cors_origins", mode="before")
     @classmethod

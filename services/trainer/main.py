@@ -2,7 +2,7 @@
 
 import threading
 
-from services.trainer import supervisor
+from services.trainer import device_loan, supervisor
 from services.trainer.launchers.choose import launched, launcher_of
 from services.trainer.settings import trainer_settings
 from services.trainer.tasks import HANDLERS
@@ -21,6 +21,7 @@ def main() -> None:
     settings = trainer_settings()
     launcher = launcher_of(settings, platform_settings(), HANDLERS)
     try:
+        device_loan.check(platform_settings(), settings)
         launcher.check()
     except MeteorError as error:
         raise SystemExit(error.message) from None

@@ -33,6 +33,10 @@ class TrainerSettings(BaseSettings):
         description="numbers of the GPUs that train, as nvidia-smi lists them: 0 or 0,1. Several train one model together. Default: "
         "the first that this process may use",
     )
+    engine_control_url: str = Field(
+        default="",
+        description="with METEOR_DEVICE_SHARING=time: control port of the engine on the same device, which lends it during a training",
+    )
     processes: int = Field(
         default=0, ge=0, le=64, description="that train one model together; 0: one per GPU named, one on a CPU"
     )

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from services.trainer import publishing, supervisor
 from services.trainer.checkpoints import kept_elsewhere
+from services.trainer.device_loan import borrowed
 from services.trainer.settings import trainer_settings
 from services.trainer.spec import Done, Spec
 from shared.artifacts import capabilities
@@ -127,7 +128,9 @@ async def _run(spec: Spec, context: StepContext, bytes_to_write: int = 0) -> Don
         artifacts.check_room(context.scratch, bytes_to_write)
         context.progress(done, total, **metrics)
 
-    async with kept_elsewhere(context, spec.checkpoints):
+    borrower = f"step {context.claim.step_id}"
+    device = borrowed(spec.kind, borrower, context.settings, trainer_settings(), context.waits_for)
+    async with device, kept_elsewhere(context, spec.checkpoints):
         return await supervisor.run(spec, log, on_progress, trainer_settings().stop_within.total_seconds())
 
 

@@ -3,8 +3,9 @@
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal, Self
 
-from pydantic import AliasChoices, Field
+from pydantic import AliasChoices, Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
@@ -40,7 +41,11 @@ class EngineSettings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="METEOR_ENGINE_", extra="ignore", populate_by_name=True, protected_namespaces=()
+        env_prefix="METEOR_ENGINE_",
+        extra="ignore",
+        populate_by_name=True,
+        protected_namespaces=(),
+        env_ignore_empty=True,
     )
 
     model: str = Field(default="", validation_alias=AliasChoices("METEOR_ENGINE_MODEL", "METEOR_STUDENT_PATH"))
@@ -82,8 +87,36 @@ class EngineSettings(BaseSettings):
     one_process: bool = Field(
         default=True, description="CPU only, with all cores: vLLM's scheduler and model in one process"
     )
-    gpu_memory_utilization: float = Field(
-        default=0.45, gt=0, le=1, description="GPU only; the rest is for training on the same device"
+    gpu_memory_utilization: float | None = Field(
+        default=None,
+        gt=0,
+        le=1,
+        description="GPU only; the rest is for training on the same device. Default: 0.45, or 0.9 with METEOR_DEVICE_SHARING=time",
+    )
+    sleep: bool = Field(
+        default=True,
+        description="with METEOR_DEVICE_SHARING=time: sleep during a training where vLLM can, instead of a restart after it",
+    )
+    kv_cache_dtype: Literal["auto", "fp8", "fp8_e4m3", "fp8_e5m2"] = Field(
+        default="auto",
+        description="of the cached keys and values; fp8 holds twice as many tokens as 16 bits, less exactly",
+    )
+    quantization: Literal["", "fp8"] = Field(
+        default="",
+        description="fp8: the base's weights in 8 bits, made when they are loaded; only on a GPU that computes in fp8",
+    )
+    speculative_tokens: int = Field(
+        default=0,
+        ge=0,
+        le=32,
+        description="tokens that are guessed from the text so far and checked in one step (n-gram speculation); 0: none",
+    )
+    prompt_lookup_min: int = Field(default=2, ge=1, le=32, description="shortest run of tokens that a guess follows")
+    prompt_lookup_max: int = Field(default=4, ge=1, le=32, description="longest run of tokens that a guess follows")
+    probe: bool = Field(
+        default=True,
+        description="ask a fixed prompt after each start, waking and load of an adapter, and restart an engine that answers otherwise "
+        "than at first",
     )
 
     tool_call_parser: str = Field(
@@ -106,6 +139,12 @@ class EngineSettings(BaseSettings):
         default=timedelta(minutes=2),
         description="a running server that answers no health check for so long is replaced",
     )
+
+    @model_validator(mode="after")
+    def _lookups_are_in_order(self) -> Self:
+        if self.prompt_lookup_min > self.prompt_lookup_max:
+            raise ValueError("METEOR_ENGINE_PROMPT_LOOKUP_MIN is larger than METEOR_ENGINE_PROMPT_LOOKUP_MAX")
+        return self
 
 
 @lru_cache

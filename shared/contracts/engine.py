@@ -20,12 +20,13 @@ class Priority(IntEnum):
 
 class ModelState(StrEnum):
     """ready: the engine serves the model.  starting: it loads the model.  waiting: another model is served first.
-    failed: the engine could not be started with the model."""
+    failed: the engine could not be started with the model.  lent: a training has the engine's device."""
 
     READY = "ready"
     STARTING = "starting"
     WAITING = "waiting"
     FAILED = "failed"
+    LENT = "lent"
 
 
 class ModelRequest(Wire):
@@ -38,8 +39,28 @@ class ModelRequest(Wire):
     seconds: float = Field(default=10.0, gt=0, le=600)
 
 
+class DeviceRequest(Wire):
+    """Body of POST /lend and POST /return. borrower: the process that wants the engine's device for a training.
+
+    The request, and later the loan, expires after so many seconds unless it is repeated. held: the borrower has the device already.
+    """
+
+    borrower: str = Field(min_length=1, max_length=200)
+    seconds: float = Field(default=10.0, gt=0, le=600)
+    held: bool = False
+
+
+class SleepMode(Wire):
+    """Whether the engine frees its device by sleeping. available: None before the first start. reason: why it does not; the engine
+    is stopped and started again instead."""
+
+    available: bool | None = None
+    reason: str | None = None
+
+
 class EngineStatus(Wire):
-    """Answer to POST /serve and GET /status. serving: the model that is served or being loaded.
+    """Answer to POST /serve, /lend and /return, and to GET /status. serving: the model that is served or being loaded, or that is served
+    again after a loan. sleep_mode: only where engine and training share the device in time.
 
     eta_seconds: until the requested model (GET: the served one) is ready, by the last starts; None: unknown.
     """
@@ -49,6 +70,7 @@ class EngineStatus(Wire):
     eta_seconds: float | None = None
     waiting: list[str] = Field(default=[])
     reason: str | None = None
+    sleep_mode: SleepMode | None = None
 
     def sentence(self, model: str) -> str:
         """For users who wait for `model`."""
@@ -62,6 +84,8 @@ class EngineStatus(Wire):
                 return f"the engine is at work with {short(self.serving)} and swaps to {short(model)} afterwards"
             case ModelState.FAILED:
                 return f"the engine cannot serve {short(model)}: {self.reason}"
+            case ModelState.LENT:
+                return f"a training uses the engine's device; the engine serves {short(model)} afterwards"
 
 
 def short(model: str) -> str:

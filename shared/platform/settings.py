@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.contracts.device import DeviceSharing
 from shared.platform.object_url import checked_url
 from shared.platform.public_addresses import Network, networks_of
 
@@ -58,6 +59,11 @@ class PlatformSettings(BaseSettings):
         default=timedelta(seconds=30), description="a sent step that nobody claimed is sent again"
     )
     max_attempts: int = Field(default=4, ge=1)
+    device_sharing: DeviceSharing = Field(
+        default=DeviceSharing.MEMORY,
+        description="memory: engine and training use one device at once, each in its part; time: a training has all of it while the "
+        "engine sleeps",
+    )
     disk_floor_gb: float = Field(default=0.5, ge=0, description="so much stays free: steps wait when there is less")
     retention: timedelta = Field(
         default=timedelta(days=30), description="the results of an ended job are kept for so long; zero: forever"

@@ -1,6 +1,6 @@
 """What a GPU gives: `make bench-gpu`, under 8 minutes, one line of JSON each; "not run" where there is none.
 
-    python -m tests.bench.gpu [--seconds 450] [--reduced]
+    python -m tests.bench.gpu [--seconds 330] [--reduced]
 
 Models have random weights, so nothing is downloaded. SFT and DPO run through the trainer as a job does, with the passes it finds by itself;
 `share_of_peak` compares 4 floating-point operations per parameter and token (forward, and gradients of activations; 6 with checkpointing) with what
@@ -25,10 +25,11 @@ from services.trainer.train.dpo import dpo
 from services.trainer.train.model import device, load_base, load_tokenizer
 from services.trainer.train.progress import take_stdout
 from shared.contracts.steps import AdapterConfig, ModelRef, StepKind, TrainParams
+from tests.bench import engine_settings
 from tests.fakes.tiny_model import make_tiny_llama, write_tokenizer
 
 PEAK = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L40S": 362e12, "4090": 165e12, "A10": 125e12, "L4": 121e12}
-SECONDS = 450.0
+SECONDS, SETTINGS_S = 330.0, 130.0  # no part begins later; for the engine's settings after that
 WORDS = "count the lines of it and name the files here with ls "
 
 
@@ -176,25 +177,46 @@ def two_adapters(name: str, size: Size, base: Path, scratch: Path) -> Iterator[d
         llm.generate(prompts, sampled, lora_request=asked, use_tqdm=False)
         rate = 64 * 64 / (time.monotonic() - began)
         yield {"benchmark": "engine", "model": name, "way": way, "tokens_per_second": round(rate, 1)}
+    greedy = SamplingParams(max_tokens=16, temperature=0, ignore_eos=True)
+
+    def answers() -> list[list[int]]:
+        return [
+            list(llm.generate(prompts[:1], greedy, lora_request=one, use_tqdm=False)[0].outputs[0].token_ids)
+            for one in (None, *adapters)
+        ]
+
+    before, awake_free = answers(), torch.cuda.mem_get_info()[0]
     began = time.monotonic()
     llm.sleep(level=1)
-    asleep = time.monotonic()
+    asleep, asleep_free = time.monotonic(), torch.cuda.mem_get_info()[0]
     llm.wake_up()
+    awake = time.monotonic()
     yield {
         "benchmark": "sleep",
         "model": name,
         "sleep_s": round(asleep - began, 2),
-        "wake_s": round(time.monotonic() - asleep, 2),
+        "wake_s": round(awake - asleep, 2),
+        "freed_gb": round((asleep_free - awake_free) / 1e9, 1),
+        "answers_as_before": [ours == theirs for ours, theirs in zip(before, answers(), strict=True)],
     }
+
+
+def settings(name: str, base: Path, ends: float) -> Iterator[dict[str, Any]]:
+    """n-gram speculation and fp8, each in a process of its own; only on a GPU. ends: when nothing more may run."""
+    if not torch.cuda.is_available():
+        yield {"benchmark": "engine settings", "model": name, "not_run": "no GPU"}
+        return
+    for line in engine_settings.run(base, list(engine_settings.WAYS), 256, ends):
+        yield {"benchmark": "engine settings", "model": name} | line
 
 
 def run(sizes: dict[str, Size], seconds: float) -> Iterator[dict[str, Any]]:
     """Each part begins only while there is time; a part that fails says so, and the others go on."""
-    began = time.monotonic()
+    began, bases = time.monotonic(), dict[str, Path]()
     with tempfile.TemporaryDirectory() as folder:
         for name, size in sizes.items():
             place = Path(folder) / name
-            base = random_model(place / "model", size)
+            base = bases[name] = random_model(place / "model", size)
             parts: dict[str, Callable[[], Iterator[dict[str, Any]]]] = {
                 "training": lambda name=name, size=size, base=base, place=place: trainings(name, size, base, place),
                 "search": lambda name=name, size=size, base=base: sampling(name, size, base),
@@ -211,6 +233,8 @@ def run(sizes: dict[str, Size], seconds: float) -> Iterator[dict[str, Any]]:
                     yield from lines()
                 except Exception as error:
                     yield {"benchmark": part, "model": name, "failed": f"{type(error).__name__}: {str(error)[:300]}"}
+        smallest = next(iter(bases))
+        yield from settings(smallest, bases[smallest], began + seconds + SETTINGS_S)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ One engine serves all tests, in this order; the last ones kill it. Three starts 
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from services.strong_model.gateway.probe import ProviderTest
 from services.strong_model.gateway.providers import JudgeProviderSettings, TeacherSettings, providers
 from services.strong_model.settings import StrongSettings
 from services.trainer.publishing import WEIGHTS, publish, publish_weights
+from services.weak_model.engine.answer_probe import AnswerProbe, differs
 from services.weak_model.engine.health import is_healthy, serves
 from services.weak_model.worker import adapter_check, completions
 from services.weak_model.worker.student_client import StudentClient
@@ -68,7 +70,7 @@ class EngineProcess:
             "KV_CACHE_GB": 0.1, "MAX_LORA_RANK": 8, "CONTROL_PORT": self.control_port, "LINGER": "PT1S",
         }  # fmt: skip
         env = os.environ | {f"METEOR_ENGINE_{name}": str(value) for name, value in settings.items()}
-        env |= {"METEOR_DATA": str(self.data), "METEOR_INTERNAL_TOKEN": TOKEN}
+        env |= {"METEOR_DATA": str(self.data), "METEOR_INTERNAL_TOKEN": TOKEN, "METEOR_DEVICE_SHARING": "time"}
         env.pop("DATABASE_URL", None)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
@@ -93,6 +95,16 @@ class EngineProcess:
         (guard,) = psutil.Process(self.running.pid).children()
         (server,) = guard.children()
         return server
+
+    def sleep_mode(self) -> dict[str, Any]:
+        """What the keeper found out, from its control port."""
+        return httpx.get(f"http://127.0.0.1:{self.control_port}/status", trust_env=False).json()["sleep_mode"]
+
+    def probes(self) -> dict[str, float]:
+        """What the keeper saw in the answers to its fixed prompt, by outcome."""
+        text = httpx.get(f"http://127.0.0.1:{self.control_port}/metrics", trust_env=False).text
+        outcomes = re.findall(r'^meteor_engine_probes_total\{outcome="(\w+)"\} ([0-9.]+)$', text, re.MULTILINE)
+        return {outcome: float(count) for outcome, count in outcomes}
 
     def client(self) -> StudentClient:
         return StudentClient(self.url, TOKEN, 120, 5, f"http://127.0.0.1:{self.control_port}")
@@ -294,6 +306,32 @@ async def test_the_engines_adapter_is_compared_with_the_trainers(engine: EngineP
     assert (caught.value.code, ignored in caught.value.message) == ("adapter_ignored", True)
 
 
+async def test_the_fixed_prompt_tells_models_apart_and_no_model_from_itself_in_company(
+    engine: EngineProcess, adapter: str
+):
+    probe = AnswerProbe(engine.url, TOKEN)
+    base, adapted = probe.ask("tiny"), probe.ask(adapter)
+    assert base is not None
+    assert adapted is not None
+    assert differs(base, adapted) is not None
+    company = asyncio.create_task(answers(engine, ROWS * 4, params(adapter=adapter, max_tokens=48)))
+    for name, kept in (("tiny", base), (adapter, adapted)):
+        again = await asyncio.to_thread(probe.ask, name)
+        assert again is not None
+        assert differs(kept, again) is None
+    await company
+
+
+def test_an_engine_on_a_cpu_lends_its_device_and_cannot_sleep(engine: EngineProcess):
+    assert engine.sleep_mode() == {"available": False, "reason": "vLLM has no sleep mode on a CPU"}
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    asked = httpx.get(f"{engine.url}/sleep_mode", headers=headers, trust_env=False)  # of the gate in vLLM's server
+    assert (asked.status_code, asked.json()) == (200, {"available": False})
+    assert httpx.post(f"{engine.url}/sleep", headers=headers, trust_env=False).status_code == 501
+    assert httpx.post(f"{engine.url}/sleep", trust_env=False).status_code == 401
+    assert httpx.post(f"{engine.url}/collective_rpc", headers=headers, trust_env=False).status_code == 404
+
+
 async def test_a_missing_adapter_is_named(engine: EngineProcess):
     with pytest.raises(FatalError, match="f" * 64) as caught:
         await answers(engine, ROWS, params(adapter="f" * 64))
@@ -330,6 +368,9 @@ async def test_the_engine_swaps_to_a_whole_model_and_when_that_is_killed_back(
     assert "the engine loads tiny, about " in said[-1]
     assert await answers(engine, ROWS, params()) == bare
     assert await answers(engine, ROWS, params(adapter=adapter)) == adapted
+    wait_until(lambda: engine.probes()["same"] >= 2, 60, "the keeper's look at the loaded adapter")
+    outcomes = engine.probes()  # base, whole model and adapters were seen; base and adapter again after the restart
+    assert (outcomes["recorded"] >= 3, outcomes["different"], outcomes["replaced"]) == (True, 0, 0)
 
 
 def test_nothing_survives_a_killed_engine_process(engine: EngineProcess):

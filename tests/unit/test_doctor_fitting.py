@@ -19,6 +19,8 @@ CONFIG |= {"num_key_value_heads": 8, "vocab_size": 128_256, "tie_word_embeddings
         (24.0, {}, [(Health.WARN, "its engine takes 17.8 GB", "raise METEOR_ENGINE_GPU_MEMORY_UTILIZATION"), (Health.WARN, "13.2 of 24.0 GB", "load_in_4bit")]),
         (24.0, {"METEOR_WEAK_ENGINE_URL": "http://there"}, [(Health.OK, "24.0 of 24.0 GB", "")]),
         (24.0, {"METEOR_ENGINE_GPU_MEMORY_UTILIZATION": "0.8"}, [(Health.WARN, "4.8 of 24.0 GB", "smaller student")]),
+        (24.0, {"METEOR_DEVICE_SHARING": "time"}, [(Health.OK, "24.0 of 24.0 GB", "")]),
+        (16.0, {"METEOR_DEVICE_SHARING": "time"}, [(Health.WARN, "0.9 gives it 14.4 of 16.0 GB", "smaller student"), (Health.WARN, "16.0 of 16.0 GB", "load_in_4bit")]),
         (None, {}, [(Health.OK, "training an adapter takes", "")]),
     ],
 )  # fmt: skip
@@ -32,6 +34,8 @@ def test_an_8b_on_a_device(
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     monkeypatch.setattr(fitting, "parameters_of", lambda _: 8.03e9)
     monkeypatch.setattr(fitting, "gpu_gb", lambda: gpu)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
     monkeypatch.setattr(fitting.psutil, "virtual_memory", lambda: type("Memory", (), {"total": 64e9}))
     findings = list(fitting.student(Installation.of(tmp_path / "data", environment), "big", tmp_path))
     assert [finding.health for finding in findings] == [health for health, _, _ in told]

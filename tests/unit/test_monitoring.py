@@ -19,6 +19,7 @@ from services.api.features.chat.metrics import ChatMetrics
 from services.api.features.health.metrics import StoreCollector
 from services.api.features.health.stored import PLACES
 from services.api.model_router import Target
+from services.weak_model.engine.answer_probe import Outcome as ProbeOutcome
 from services.weak_model.engine.supervisor import EngineState
 from shared.contracts.canary import Outcome
 from shared.contracts.integrations import IntegrationType, Sent
@@ -56,6 +57,7 @@ ALLOWED: dict[str, Values] = {
     "meteor_integration_sends_total/outcome": frozenset(Sent),
     "meteor_webhook_attempts_total/outcome": frozenset({"delivered", "refused", "unreachable"}),
     "meteor_chat_requests_total/outcome": frozenset({"ok", "refused", "error", "left"}),
+    "meteor_engine_probes_total/outcome": frozenset(ProbeOutcome),
     "meteor_teacher_calls_total/outcome": CALLS,
     "type": frozenset(IntegrationType),
     "meteor_jobs/status": frozenset(JobStatus),

@@ -13,6 +13,7 @@ from services.api.features.jobs.posted import Posted
 from services.api.features.jobs.training_memory import shape_of, training_gb
 from shared.artifacts.store import Artifacts
 from shared.contracts.data import Question, Split
+from shared.contracts.device import DeviceSharing
 from shared.contracts.distillation import Budget
 from shared.contracts.estimate import Price, Range
 from shared.contracts.jobs import JobRequest
@@ -126,7 +127,9 @@ def test_what_cannot_fit_is_refused_and_what_may_not_is_told_with_what_to_change
     of_8b.setattr(training_memory, "gpu_gb", lambda: float(gpu))
     job: Any = posted([row(f"r{n}", 4 * 512) for n in range(4)], adapter=adapter)
     vars(job)["context"] = SimpleNamespace(
-        swaps=True, settings=SimpleNamespace(engine_gpu_share=share), platform=SimpleNamespace(is_alone=alone)
+        swaps=True,
+        settings=SimpleNamespace(engine_gpu_share=share),
+        platform=SimpleNamespace(is_alone=alone, device_sharing=DeviceSharing.MEMORY),
     )
     (verdict,) = size_checks.memory(job)
     if told is None:

@@ -180,6 +180,79 @@ def test_only_models_of_the_deployment_become_folders(tmp_path: Path):
         assert for_model(settings, name, bases, tmp_path) is None
 
 
+def test_a_training_waits_for_the_device_as_a_model_does(device: Device):
+    assert device.ask("first") is ModelState.READY
+    assert device.scheduler.borrow("t", 20).state is ModelState.WAITING
+    assert device.scheduler.status().waiting == ["a training"]
+    assert not device.swaps(after=RULES.linger - 1)
+    assert device.swaps(after=1)
+    assert device.scheduler.lent
+    assert device.ask("first") is ModelState.LENT
+    status = device.scheduler.borrow("t", 20)
+    assert (status.state, status.serving) == (ModelState.LENT, "first")
+    assert status.sentence("first") == "a training uses the engine's device; the engine serves first afterwards"
+    assert not device.scheduler.loan_is_over()
+    assert device.scheduler.give_back("t").state is ModelState.LENT  # until the keeper has seen it
+    assert device.scheduler.loan_is_over()
+    assert not device.scheduler.lent
+    device.scheduler.woke()
+    assert device.ask("first") is ModelState.READY
+
+
+def test_a_loan_that_is_not_repeated_ends(device: Device):
+    device.scheduler.borrow("t", 20)
+    assert device.swaps(after=RULES.linger)
+    device.scheduler.borrow("t", 20)
+    device.clock.now += 19
+    assert not device.scheduler.loan_is_over()
+    device.scheduler.borrow("t", 20, held=True)
+    device.clock.now += 19
+    assert not device.scheduler.loan_is_over()
+    device.clock.now += 1
+    assert device.scheduler.loan_is_over()
+
+
+def test_models_and_trainings_are_served_in_the_order_of_their_requests(device: Device):
+    device.scheduler.borrow("t", 900)
+    device.ask("second")
+    assert device.swaps(after=RULES.linger)
+    assert device.scheduler.borrow("t", 900).state is ModelState.LENT
+    assert device.scheduler.borrow("u", 900).state is ModelState.WAITING  # one at a time
+    device.scheduler.request("second", 900)
+    device.scheduler.give_back("u")
+    device.scheduler.give_back("t")
+    assert device.scheduler.loan_is_over()
+    assert device.scheduler.serving == "second"
+    device.start(45)
+    device.scheduler.borrow("t", 900)
+    assert device.swaps(after=RULES.linger)
+    device.scheduler.borrow("t", 900)
+    device.scheduler.borrow("u", 900)
+    device.scheduler.give_back("t")
+    assert not device.scheduler.loan_is_over()  # the other training is next
+    assert device.scheduler.borrow("u", 900).state is ModelState.LENT
+
+
+def test_a_request_for_the_device_may_be_withdrawn(device: Device):
+    device.scheduler.borrow("t", 900)
+    device.scheduler.give_back("t")
+    assert not device.swaps(after=10_000)
+
+
+def test_a_training_keeps_the_device_when_the_keeper_is_started_anew():
+    scheduler = ModelScheduler("first", RULES, Clock())
+    scheduler.start_begins()
+    assert scheduler.borrow("new", 20).state is ModelState.WAITING
+    assert scheduler.borrow("old", 20, held=True).state is ModelState.LENT
+    assert scheduler.lent
+
+
+def test_a_dead_server_makes_room_for_a_training(device: Device):
+    device.scheduler.borrow("t", 20)
+    device.scheduler.server_died()
+    assert device.scheduler.lent
+
+
 def test_vllms_figures_are_read():
     text = """# TYPE vllm:num_requests_running gauge
 vllm:num_requests_running{engine="0",model_name="tiny"} 2.0
@@ -192,7 +265,9 @@ vllm:num_requests_waiting_by_reason{engine="0",reason="capacity"} 7.0
 @pytest.fixture
 def control(device: Device) -> Iterator[str]:
     port = free_port()
-    server = Control("127.0.0.1", port, "token", device.scheduler, lambda model: model in ("first", "second"))
+    server = Control(
+        "127.0.0.1", port, "token", device.scheduler, lambda model: model in ("first", "second"), lends=True
+    )
     server.start()
     yield f"http://127.0.0.1:{port}"
     server.shutdown()
@@ -219,6 +294,12 @@ def test_the_port_answers_and_refuses(control: str):
             assert answer.status_code == status, answer.text
             assert answer.json()["error"]["message"]
         assert http.get("/other").status_code == 404
+        assert http.post("/other", json={}, headers=token).status_code == 404
+        assert http.post("/lend", json={"borrower": "t"}).status_code == 401
+        assert http.post("/lend", json={"borrower": ""}, headers=token).status_code == 400
+        assert http.post("/lend", json={"borrower": "t"}, headers=token).json()["state"] == "waiting"
+        assert http.get("/status").json()["waiting"] == ["second", "a training"]
+        assert http.post("/return", json={"borrower": "t"}, headers=token).json()["waiting"] == ["second"]
 
 
 async def test_a_worker_waits_for_its_model_and_says_so(control: str, device: Device, monkeypatch: pytest.MonkeyPatch):

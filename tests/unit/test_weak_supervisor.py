@@ -1,5 +1,6 @@
 """The engine's state machine with small commands in place of vLLM: real processes, real guard."""
 
+import os
 import signal
 import socket
 import subprocess
@@ -11,15 +12,19 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 
-from services.weak_model.engine.health import is_healthy, serves
+from services.weak_model.engine import model_scheduler
+from services.weak_model.engine.answer_probe import AnswerProbe, Outcome
+from services.weak_model.engine.health import is_busy, is_healthy, serves
 from services.weak_model.engine.heartbeat import EngineHeartbeat
 from services.weak_model.engine.model_scheduler import ModelScheduler, Rules
+from services.weak_model.engine.sleep import SleepControl
 from services.weak_model.engine.supervisor import EngineState, EngineSupervisor, ExternalEngine, Timing, check_port
 from services.weak_model.engine.vllm import Launch, explain, is_hopeless
-from shared.contracts.engine import ModelState
+from shared.contracts.engine import ModelState, SleepMode
 from shared.contracts.errors import FatalError
 from shared.jobs.schema import open_stores
 from shared.platform.settings import PlatformSettings
@@ -179,6 +184,132 @@ def test_a_model_that_cannot_be_started_is_refused_and_the_first_comes_back(tmp_
         status = run.scheduler.request("second", 60)
         assert (status.state, status.serving) == (ModelState.FAILED, "first")
         assert "no such layer" in (status.reason or "")
+
+
+class Lending(Running):
+    """Its server has the real gate; see tests.fakes.sleeping_engine."""
+
+    def __init__(self, folder: Path, sleeps: bool = True):
+        super().__init__(folder, rules=replace(RULES, linger=0.1))
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        module = [sys.executable, "-m", "tests.fakes.sleeping_engine", str(folder), str(port)]
+        environment = {"PATH": "/usr/bin:/bin", "PYTHONPATH": os.pathsep.join(sys.path)}
+        self.probe = AnswerProbe(self.url, "")
+        self.engine = EngineSupervisor(
+            lambda model: Launch([*module, model], environment),
+            lambda: is_healthy(self.url),
+            lambda: is_busy(self.url),
+            explain,
+            TIMING,
+            self.scheduler,
+            is_hopeless,
+            self.probe,
+            SleepControl(self.url, "", None if sleeps else "not here"),
+        )
+
+    def lent(self) -> None:
+        """A training asks until it has the device."""
+        wait_until(lambda: self.scheduler.borrow("t", 60).state is ModelState.LENT, 30, "the loan")
+        wait_until(lambda: self.engine.state == EngineState.LENT, 30, "the engine to have lent its device")
+
+    def returned(self, starts: int) -> None:
+        self.scheduler.give_back("t")
+        self.ready(starts)
+
+
+@contextmanager
+def lending(folder: Path, **options) -> Iterator[Lending]:
+    run = Lending(folder, **options)
+    run.thread.start()
+    try:
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(model_scheduler, "SETTLE_S", 0.1)
+            run.ready()
+            yield run
+    finally:
+        run.engine.stop()
+        run.thread.join(20)
+
+
+def test_it_sleeps_while_a_training_has_the_device_and_the_same_server_goes_on(tmp_path: Path):
+    with lending(tmp_path) as run:
+        assert run.scheduler.status().sleep_mode == SleepMode(available=True)
+        run.lent()
+        assert (tmp_path / "asleep").read_text() == "1"
+        run.returned(starts=1)
+        assert not (tmp_path / "asleep").exists()
+        assert (run.engine.sleeps, run.engine.wakes, run.engine.failed) == (1, 1, 0)
+        assert run.probe.outcomes[Outcome.SAME] == 1
+        assert httpx.post(f"{run.url}/v1/completions", json={"model": "first", "max_tokens": 1}).status_code == 200
+
+
+def test_where_vllm_cannot_sleep_it_is_stopped_and_started_again(tmp_path: Path):
+    with lending(tmp_path, sleeps=False) as run:
+        assert run.scheduler.status().sleep_mode == SleepMode(available=False, reason="not here")
+        run.lent()
+        wait_until(lambda: not is_healthy(run.url), 20, "the end of the server")
+        run.returned(starts=2)
+        assert (run.engine.sleeps, run.engine.failed) == (0, 0)
+
+
+def test_an_engine_that_wakes_spoiled_is_restarted_before_it_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture):
+    (tmp_path / "spoils").touch()
+    with lending(tmp_path) as run:
+        run.lent()
+        run.returned(starts=2)
+        assert (run.engine.wakes, run.engine.failed, run.probe.outcomes[Outcome.DIFFERENT]) == (0, 1, 1)
+    assert "the engine computes something else than before" in capsys.readouterr().out
+
+
+def test_an_engine_that_does_not_wake_is_restarted(tmp_path: Path):
+    (tmp_path / "stuck").touch()
+    with lending(tmp_path) as run:
+        run.lent()
+        run.returned(starts=2)
+        assert (run.engine.sleeps, run.engine.wakes, run.engine.failed) == (1, 0, 1)
+
+
+def test_corruption_by_a_loaded_adapter_restarts_the_engine(tmp_path: Path):
+    with lending(tmp_path) as run:
+        (tmp_path / "spoiled").touch()
+        (tmp_path / "adapters").write_text("one")
+        wait_until(lambda: run.engine.failed == 1, 30, "the restart")
+        (tmp_path / "spoiled").unlink()
+        run.ready(starts=2)
+
+
+def test_a_sleeping_server_makes_room_for_another_model(tmp_path: Path):
+    with lending(tmp_path) as run:
+        run.lent()
+        run.scheduler.request("second", 60)
+        run.returned(starts=2)
+        assert (run.scheduler.serving, run.engine.wakes, run.engine.failed) == ("second", 0, 0)
+
+
+def test_a_vllm_that_refuses_sleep_mode_is_started_without(tmp_path: Path):
+    sleep = SleepControl("http://127.0.0.1:1", "")
+    script = f"import sys\nif sys.argv[4] == 'sleeps': sys.exit('ValueError: Sleep mode is not supported')\n{SERVER}"
+    port = free_port()
+
+    def launch(model: str) -> Launch:
+        mode = "sleeps" if sleep.mode.available is not False else "awake"
+        argv = [sys.executable, "-c", script, str(tmp_path), str(port), model, mode]
+        return Launch(argv, {"PATH": "/usr/bin:/bin"})
+
+    with running(tmp_path) as run:
+        run.ready()
+        url = f"http://127.0.0.1:{port}"
+        engine = EngineSupervisor(
+            launch, lambda: is_healthy(url), lambda: False, explain, TIMING, ModelScheduler("first", RULES),
+            is_hopeless, None, sleep,
+        )  # fmt: skip
+        thread = threading.Thread(target=engine.run)
+        thread.start()
+        wait_until(lambda: engine.state == EngineState.READY, 20, "the start without sleep mode")
+        engine.stop()
+        thread.join(20)
+    assert (engine.starts, engine.failed, sleep.mode.reason) == (2, 0, "vLLM has no sleep mode on this device")
 
 
 def test_a_server_of_others_is_watched_only(tmp_path: Path):

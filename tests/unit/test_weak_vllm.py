@@ -1,5 +1,6 @@
 """How vLLM is started and how its end is explained, without starting it."""
 
+import importlib
 import json
 import shutil
 import socket
@@ -151,6 +152,71 @@ def test_the_student_of_the_deployment_is_the_default(monkeypatch: pytest.Monkey
     monkeypatch.setenv("METEOR_ENGINE_MODEL", "/models/teacher")
     monkeypatch.setenv("METEOR_ENGINE_SERVED_NAME", "teacher")
     assert (EngineSettings().model, EngineSettings().served_name) == ("/models/teacher", "teacher")
+
+
+def test_an_engine_that_lends_its_device_takes_most_of_it_and_can_sleep_where_vllm_can():
+    lending, stopping = (vllm.command_line(settings(), False, None, vllm.Sharing(sleeps)) for sleeps in (True, False))
+    assert option(lending, "gpu-memory-utilization") == "0.9"
+    assert option(lending, "middleware") == option(stopping, "middleware") == vllm.GATE
+    assert ("--enable-sleep-mode" in lending, "--enable-sleep-mode" in stopping) == (True, False)
+    given = vllm.command_line(settings(gpu_memory_utilization=0.6), False, None, vllm.Sharing(True))
+    assert option(given, "gpu-memory-utilization") == "0.6"
+    assert not {"--middleware", "--enable-sleep-mode"} & set(vllm.command_line(settings(), cpu=False))
+
+
+def test_the_gate_is_there_for_a_server_that_is_started_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("PYTHONPATH", "/elsewhere")
+    launch = vllm.launch(settings(), ADAPTERS, "t", False, [0], tmp_path, None, vllm.Sharing(True))
+    assert launch.environment["PYTHONPATH"] == f"{vllm.HERE}:/elsewhere"
+    module, name = vllm.GATE.rsplit(".", 1)
+    assert hasattr(importlib.import_module(module), name)
+    assert "VLLM_SERVER_DEV_MODE" not in launch.environment
+
+
+def test_speculation_and_fp8_are_off_unless_they_are_set():
+    plain = vllm.command_line(settings(), cpu=False)
+    assert not {"--speculative-config", "--quantization", "--kv-cache-dtype"} & set(plain)
+    argv = vllm.command_line(settings(speculative_tokens=4, quantization="fp8", kv_cache_dtype="fp8"), cpu=False)
+    assert json.loads(option(argv, "speculative-config")) == {
+        "method": "ngram", "num_speculative_tokens": 4, "prompt_lookup_min": 2, "prompt_lookup_max": 4
+    }  # fmt: skip
+    assert (option(argv, "quantization"), option(argv, "kv-cache-dtype")) == ("fp8", "fp8")
+    with pytest.raises(ValueError, match="PROMPT_LOOKUP_MIN is larger"):
+        settings(prompt_lookup_min=5)
+
+
+@pytest.mark.parametrize(
+    ("cpu", "capability", "words"),
+    [
+        (True, None, "computes on a CPU"),
+        (False, 8.0, "compute capability 8.0, and fp8 begins with 8.9"),
+        (False, 8.9, None),
+        (False, 9.0, None),
+        (False, None, None),
+    ],
+)
+def test_fp8_is_refused_where_the_device_lacks_it(cpu: bool, capability: float | None, words: str | None):
+    vllm.check_device(settings(), cpu, capability)
+    wanted = settings(quantization="fp8")
+    if words is None:
+        vllm.check_device(wanted, cpu, capability)
+        return
+    with pytest.raises(FatalError, match=f"METEOR_ENGINE_QUANTIZATION is fp8, and .*{words}"):
+        vllm.check_device(wanted, cpu, capability)
+
+
+@pytest.mark.parametrize(
+    ("line", "lacks"),
+    [
+        ("ValueError: Sleep mode is not supported on current platform.", True),
+        ("ValueError: cumem allocator is not supported on current platform.", True),
+        ("ValueError: Model architectures ['Odd'] are not supported for now.", False),
+    ],
+)
+def test_vllms_words_on_sleep_mode_are_known(line: str, lacks: bool):
+    assert vllm.lacks_sleep_mode(["loading", line]) is lacks
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ import psutil
 
 from services.local.doctor.finding import Finding, Installation, ok, warn
 from services.local.doctor.machine import GB, gpu_gb
+from shared.contracts.device import DeviceSharing, engine_share
 from shared.contracts.steps import AdapterConfig, Method
 from shared.jobs.expected import parameters_of
 from shared.plan import device_memory
@@ -26,7 +27,8 @@ def student(installation: Installation, name: str, folder: Path) -> Iterator[Fin
     room = there if there is not None else psutil.virtual_memory().total / GB
     engine = 0.0
     if there is not None and not installation.local.weak_engine_url:
-        share = float(installation.environment.get(SHARE) or 0.45)
+        given, sharing = installation.environment.get(SHARE), installation.platform.device_sharing
+        share = engine_share(float(given) if given else None, sharing)
         context = int(installation.environment.get(CONTEXT) or 2048)
         engine, needs = share * there, device_memory.engine(figures, context) / GB
         if needs > engine:
@@ -35,6 +37,7 @@ def student(installation: Installation, name: str, folder: Path) -> Iterator[Fin
                 f"its engine takes {needs:.1f} GB at least, and {SHARE} {share:g} gives it {engine:.1f} of {there:.1f} GB",
                 f"raise {SHARE}, lower {CONTEXT}, or take a smaller student",
             )
+        engine = 0.0 if sharing is DeviceSharing.TIME else engine
     least = device_memory.least(figures, Method.LORA, PLAIN, PLAIN.max_length, on_gpu) / GB
     message = f"training an adapter takes {least:.1f} GB at least; {room - engine:.1f} of {room:.1f} GB are for it"
     if least <= room - engine:

@@ -14,9 +14,10 @@ from services.local.models.prepare import PreparedModel, damage, find, served_na
 from services.local.models.probing import ABILITIES, known, summary
 from services.local.settings import PREFERRED_API_PORT
 from services.local.supervisor import ports
-from services.local.supervisor.plan import CONSUMERS, models_needed
+from services.local.supervisor.plan import CONSUMERS, CONTROL, models_needed
 from services.local.supervisor.processes import last_words
 from shared.artifacts.capabilities import published
+from shared.contracts.engine import EngineStatus, ModelState
 from shared.contracts.errors import MeteorError
 from shared.db.engine import engine_for, newest, revision
 from shared.jobs.schema import MIGRATIONS, stores_on
@@ -110,9 +111,12 @@ def engine(installation: Installation) -> Finding:
     url = installation.url("student-engine", "METEOR_WEAK_ENGINE_URL")
     if not url:
         return ok("engine", "not running; `meteor up` starts it")
+    status = _status(installation.url(CONTROL, "METEOR_WEAK_ENGINE_CONTROL_URL"))
+    if status is not None and status.state is ModelState.LENT:
+        return ok("engine", status.sentence(status.serving))
     reason = _answers(f"{url}/health", installation.token)
     if not reason:
-        return ok("engine", f"{url} answers")
+        return ok("engine", f"{url} answers{_lends(status)}")
     ours = (
         next((row for row in installation.run.processes if row.name == "student-engine"), None)
         if installation.run
@@ -125,6 +129,26 @@ def engine(installation: Installation) -> Finding:
     return fail(
         "engine", f"METEOR_WEAK_ENGINE_URL {url} {reason}", "start vLLM there, or unset it for an engine of our own"
     )
+
+
+def _status(control_url: str) -> EngineStatus | None:
+    """None where there is no control port, or it does not answer."""
+    if not control_url:
+        return None
+    try:
+        answer = httpx.get(f"{control_url}/status", timeout=ANSWER_S, trust_env=False)
+        return EngineStatus.model_validate_json(answer.content)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+        return None
+
+
+def _lends(status: EngineStatus | None) -> str:
+    """How the engine lends its device to trainings; empty where it does not."""
+    if status is None or status.sleep_mode is None:
+        return ""
+    if status.sleep_mode.available:
+        return "; it sleeps while a training uses its device"
+    return f"; it is stopped while a training uses its device ({status.sleep_mode.reason or 'sleep mode was not looked for yet'})"
 
 
 def _answers(url: str, token: str) -> str:

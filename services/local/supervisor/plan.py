@@ -188,6 +188,7 @@ def _common(draft: _Draft, token: str) -> tuple[dict[str, str], list[str]]:
     control = draft.url(CONTROL, settings.weak_engine_control_url)
     if control:
         common |= {"METEOR_WEAK_ENGINE_CONTROL_URL": control, "METEOR_API_ENGINE_CONTROL_URL": control}
+        common |= {"METEOR_TRAINER_ENGINE_CONTROL_URL": control}
     student = _student(draft)
     if student:
         common |= {"METEOR_STUDENT_MODEL": student[0], "METEOR_STUDENT_PATH": str(student[1].path)}
@@ -256,6 +257,7 @@ def _engine(draft: _Draft, name: str, port: str) -> dict[str, str]:
         own["METEOR_ENGINE_CONTROL_PORT"] = str(draft.addresses[CONTROL])
     if teacher:
         own["METEOR_ENGINE_LORA"] = "false"
+        own["METEOR_DEVICE_SHARING"] = "memory"  # the student's engine alone lends the device
         own["METEOR_ENGINE_MAX_MODEL_LEN"] = given.get("METEOR_ENGINE_MAX_MODEL_LEN", "4096")
     if "teacher-engine" in draft.addresses:
         own["METEOR_ENGINE_GPU_MEMORY_UTILIZATION"] = given.get("METEOR_ENGINE_GPU_MEMORY_UTILIZATION", "0.3")

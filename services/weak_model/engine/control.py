@@ -1,5 +1,5 @@
-"""The engine's control port: POST /serve requests a model, GET /status returns the state, GET /metrics is for Prometheus. Without a
-framework, to stay small."""
+"""The engine's control port: POST /serve requests a model, POST /lend and /return are for trainings that share the device, GET /status returns
+the state, GET /metrics is for Prometheus. Without a framework, to stay small."""
 
 import hmac
 import socket
@@ -12,26 +12,36 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from services.weak_model.engine.model_scheduler import ModelScheduler
-from shared.contracts.engine import ModelRequest
+from shared.contracts.engine import DeviceRequest, ModelRequest
 from shared.contracts.errors import TYPE_OF_STATUS, ErrorBody, ErrorResponse
 
 PROMETHEUS = "text/plain; version=0.0.4; charset=utf-8"
 MAX_BYTES = 4096  # of a body
 READ_TIMEOUT_S = 5.0  # for a caller that does not finish its request
-ROUTES = "the routes are GET /status, GET /metrics and POST /serve"
+ROUTES = "the routes are GET /status, GET /metrics, POST /serve, POST /lend and POST /return"
 
 
 class Control(ThreadingHTTPServer):
-    """is_known: whether a name is a model of this deployment; only such names reach the engine's command line."""
+    """is_known: whether a name is a model of this deployment; only such names reach the engine's command line. lends: whether trainings may
+    have the device."""
 
     daemon_threads = True
 
-    def __init__(self, host: str, port: int, token: str, scheduler: ModelScheduler, is_known: Callable[[str], bool]):
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        token: str,
+        scheduler: ModelScheduler,
+        is_known: Callable[[str], bool],
+        lends: bool = False,
+    ):
         self.address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
         super().__init__((host, port), _Handler)
         self.token = token
         self.scheduler = scheduler
         self.is_known = is_known
+        self.lends = lends
         self.metrics: Callable[[], bytes] = bytes
 
     def start(self) -> None:
@@ -59,15 +69,30 @@ class _Handler(BaseHTTPRequestHandler):
         token = self.headers.get("authorization", "").removeprefix("Bearer ")
         if self.server.token and not hmac.compare_digest(token.encode(), self.server.token.encode()):
             return self._refuse(HTTPStatus.UNAUTHORIZED, "the internal token is needed")
-        if self.path != "/serve":
+        answer = {"/serve": self._serve, "/lend": self._lend, "/return": self._return}.get(self.path)
+        if answer is None:
             return self._refuse(HTTPStatus.NOT_FOUND, ROUTES)
         try:
-            request = ModelRequest.model_validate_json(body)
+            answer(body)
         except ValidationError as error:
-            return self._refuse(HTTPStatus.BAD_REQUEST, str(error.errors()[0]["msg"]))
+            self._refuse(HTTPStatus.BAD_REQUEST, str(error.errors()[0]["msg"]))
+
+    def _serve(self, body: bytes) -> None:
+        request = ModelRequest.model_validate_json(body)
         if not self.server.is_known(request.model):
             return self._refuse(HTTPStatus.NOT_FOUND, f"this engine knows no model {request.model!r}", "model")
         self._send(HTTPStatus.OK, self.server.scheduler.request(request.model, request.seconds))
+
+    def _lend(self, body: bytes) -> None:
+        request = DeviceRequest.model_validate_json(body)
+        if not self.server.lends:
+            words = "this engine lends its device to nobody; give engine and trainer the same METEOR_DEVICE_SHARING"
+            return self._refuse(HTTPStatus.CONFLICT, words)
+        self._send(HTTPStatus.OK, self.server.scheduler.borrow(request.borrower, request.seconds, request.held))
+
+    def _return(self, body: bytes) -> None:
+        request = DeviceRequest.model_validate_json(body)
+        self._send(HTTPStatus.OK, self.server.scheduler.give_back(request.borrower))
 
     def _refuse(self, status: HTTPStatus, message: str, param: str | None = None) -> None:
         kind = TYPE_OF_STATUS.get(status, "server_error")

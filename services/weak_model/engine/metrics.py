@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from services.weak_model.engine.answer_probe import Outcome
 from services.weak_model.engine.supervisor import EngineState, EngineSupervisor
 
 
@@ -22,6 +23,14 @@ class EngineMetrics:
         yield CounterMetricFamily("meteor_engine_starts", "Starts of the server: first, swaps, restarts", engine.starts)
         lost = "Times that the server died, or did not start"
         yield CounterMetricFamily("meteor_engine_failures", lost, engine.failed)
+        yield CounterMetricFamily("meteor_engine_sleeps", "Times that the engine slept for a training", engine.sleeps)
+        woken = "Times that it woke up and answered as before"
+        yield CounterMetricFamily("meteor_engine_wakes", woken, engine.wakes)
+        asked = "Answers to the fixed prompt, compared with the first one"
+        probes = CounterMetricFamily("meteor_engine_probes", asked, labels=["outcome"])
+        for outcome in Outcome:
+            probes.add_metric([outcome.value], engine.probe.outcomes[outcome] if engine.probe else 0)
+        yield probes
 
 
 def text_of(engine: EngineSupervisor) -> Callable[[], bytes]:

@@ -2,6 +2,7 @@
 
 STARTING -> READY -> (the server dies) -> RESTARTING -> STARTING ...
 READY -> (another model is scheduled) -> STARTING
+READY -> (a training wants the device) -> LENT -> (it is returned) -> READY where the server slept, else STARTING
 STARTING -> (fails `attempts` times in a row) -> FAILED, or back to the first model
 every state -> (stop) -> STOPPED
 """
@@ -16,10 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from services.weak_model.engine.answer_probe import AnswerProbe
 from services.weak_model.engine.model_scheduler import ModelScheduler
-from services.weak_model.engine.vllm import Launch
+from services.weak_model.engine.sleep import SleepControl
+from services.weak_model.engine.vllm import Launch, lacks_sleep_mode
 from services.weak_model.settings import EngineSettings
-from shared.contracts.errors import FatalError
+from shared.contracts.errors import FatalError, TransientError
 from shared.platform.guarded_process import GuardedProcess
 from shared.platform.log import get_logger
 
@@ -32,6 +35,7 @@ STEADY_S = 60.0  # a server that lived this long resets the pause before a resta
 class EngineState(StrEnum):
     STARTING = "starting"
     READY = "ready"
+    LENT = "lent"
     RESTARTING = "restarting"
     STOPPED = "stopped"
     FAILED = "failed"
@@ -140,7 +144,8 @@ class EngineSupervisor(ExternalEngine):
     """Runs a server of our own.
 
     launch: the command for a model. is_busy: whether the server computes anything. explain: a readable reason from its
-    exit code and last lines. is_hopeless: whether these lines say that another start would fail alike.
+    exit code and last lines. is_hopeless: whether these lines say that another start would fail alike. probe: tells whether answers are as
+    before. sleep: where the device is lent to trainings.
     """
 
     def __init__(
@@ -152,8 +157,12 @@ class EngineSupervisor(ExternalEngine):
         timing: Timing,
         scheduler: ModelScheduler,
         is_hopeless: Callable[[list[str]], bool] = lambda lines: False,
+        probe: AnswerProbe | None = None,
+        sleep: SleepControl | None = None,
     ):
         super().__init__(is_ready, timing)
+        self.probe = probe
+        self.sleep = sleep
         self.is_hopeless = is_hopeless
         self.launch = launch
         self.is_busy = is_busy
@@ -161,11 +170,17 @@ class EngineSupervisor(ExternalEngine):
         self.scheduler = scheduler
         self.starts = 0
         self.failed = 0  # servers that died or did not start
+        self._was_ready = False  # the present server
+        self.sleeps = 0
+        self.wakes = 0
 
     def run(self) -> int:
         """Until stop(), or until the server cannot be started. Returns the process's exit code."""
         failures, pause = 0, self.timing.pause
         while not self._stopping:
+            if self.scheduler.lent:  # no server holds the device
+                self._wait_for_return()
+                continue
             self.state, self.starts = EngineState.STARTING, self.starts + 1
             model = self.scheduler.start_begins()
             try:
@@ -174,18 +189,22 @@ class EngineSupervisor(ExternalEngine):
                 if not self.scheduler.start_failed(error.message):
                     raise
                 continue
+            self._was_ready = False
             try:
                 failure = self._start(server) or self._watch(server)
             finally:
-                was_ready = self.state == EngineState.READY
+                was_ready = self._was_ready
                 self.state = EngineState.RESTARTING
                 server.end(ready=was_ready)
             if self._stopping:
                 break
-            failures = 0 if was_ready else failures + 1
+            if not was_ready and self._must_not_sleep(server):
+                continue
+            failures = 0 if was_ready or failure is None else failures + 1
             self.failed += failure is not None
             if failure is None:
-                log.info("engine swaps", served=model, next=self.scheduler.serving)
+                turns_to = "a training" if self.scheduler.lent else self.scheduler.serving
+                log.info("engine swaps", served=model, next=turns_to)
                 continue
             hopeless = not was_ready and server.exit_code is not None and self.is_hopeless(list(server.lines))
             if failures >= self.timing.attempts or hopeless:
@@ -212,11 +231,10 @@ class EngineSupervisor(ExternalEngine):
         while not self._stopping:
             if server.exit_code is not None:
                 return self._failure(server, "ended while it started")
-            if self.is_ready():
-                self.state = EngineState.READY
-                self.scheduler.start_succeeded()
-                log.info("engine ready", model=self.scheduler.serving, seconds=round(server.age, 1))
+            if self.scheduler.lent:  # a training has the device since before this process was started
                 return None
+            if self.is_ready():
+                return self._ready(server)
             if server.age > self.timing.start:
                 return self._failure(server, f"not ready after {self.timing.start:.0f} s")
             if server.age - reported >= self.timing.report:
@@ -225,10 +243,23 @@ class EngineSupervisor(ExternalEngine):
             self._sleep(self.timing.poll)
         return None
 
+    def _ready(self, server: EngineServer) -> str | None:
+        """A server that answers is served if it answers as before."""
+        model = self.scheduler.serving
+        if self.sleep is not None:
+            self.sleep.look()
+            self.scheduler.sleep_mode = self.sleep.mode
+        if self.probe is not None and (difference := self.probe.started(model)):
+            return self._corrupted(difference)
+        self.state, self._was_ready = EngineState.READY, True
+        self.scheduler.start_succeeded()
+        log.info("engine ready", model=model, seconds=round(server.age, 1))
+        return None
+
     def _watch(self, server: EngineServer) -> str | None:
         """Returns the failure when the server dies or stops answering; None for a swap or after stop()."""
         answered = asked = time.monotonic()
-        while not self._stopping:
+        while not self._stopping and self.state == EngineState.READY:
             if server.exit_code is not None:
                 return self._failure(server, f"died after {server.age:.0f} s")
             now = time.monotonic()
@@ -238,10 +269,60 @@ class EngineSupervisor(ExternalEngine):
                     answered = time.monotonic()
                 elif now - answered > self.timing.silence:
                     return self._failure(server, f"answered nothing for {now - answered:.0f} s")
+                if self.probe is not None and (difference := self.probe.look(self.scheduler.serving)):
+                    return self._corrupted(difference)
             if self.scheduler.should_swap(self.is_busy):
-                return None
+                if not self.scheduler.lent or self.sleep is None or not self.sleep.sleep():
+                    return None
+                failure = self._asleep(server, self.sleep)
+                if failure or self.state != EngineState.READY:
+                    return failure
+                answered = asked = time.monotonic()
             self._sleep(self.timing.poll)
         return None
+
+    def _asleep(self, server: EngineServer, sleep: SleepControl) -> str | None:
+        """Until the device is returned and the server is awake again. READY then; else the server is to end: it failed, another model is
+        next, or stop() was called."""
+        model, self.sleeps = self.scheduler.serving, self.sleeps + 1
+        log.info("engine sleeps", model=model)
+        self._wait_for_return(server)
+        if self._stopping or self.scheduler.serving != model:
+            return None
+        if server.exit_code is not None:
+            return self._failure(server, "died asleep")
+        began = time.monotonic()
+        try:
+            sleep.wake()
+            if self.probe is not None and (difference := self.probe.woke(model)):
+                return self._corrupted(difference)
+            sleep.open()
+        except TransientError as error:
+            return self._failure(server, f"did not wake up, {error.message}")
+        self.state, self.wakes = EngineState.READY, self.wakes + 1
+        self.scheduler.woke()
+        log.info("engine awake", model=model, seconds=round(time.monotonic() - began, 1))
+        return None
+
+    def _wait_for_return(self, asleep: EngineServer | None = None) -> None:
+        self.state = EngineState.LENT
+        log.info("the engine's device is lent to a training", asleep=asleep is not None)
+        while not self._stopping and not self.scheduler.loan_is_over():
+            self._sleep(self.timing.poll)
+        self.state = EngineState.STARTING
+
+    def _must_not_sleep(self, server: EngineServer) -> bool:
+        """Whether the server did not start because vLLM has no sleep mode here; the next one is started without."""
+        if self.sleep is None or self.sleep.mode.available is False or not lacks_sleep_mode(server.lines):
+            return False
+        self.sleep.refused("vLLM has no sleep mode on this device")
+        self.scheduler.sleep_mode = self.sleep.mode
+        log.warning("the engine cannot sleep; it is stopped during trainings", reason=self.sleep.mode.reason)
+        return True
+
+    def _corrupted(self, difference: str) -> str:
+        log.error("the engine computes something else than before; it is restarted", difference=difference)
+        return difference
 
     def _failure(self, server: EngineServer, event: str) -> str:
         server.read_rest()

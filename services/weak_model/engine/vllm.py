@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Mapping
@@ -10,12 +11,14 @@ from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
 
+import shared
 from services.weak_model.settings import EngineSettings
 from shared.artifacts.bases import Bases
 from shared.artifacts.chat_templates import GENERATION, TEMPLATE, TemplateRefused, write_prompt_files
 from shared.artifacts.serving import serve_weights
 from shared.artifacts.store import ArtifactMissing, Artifacts
 from shared.artifacts.template_text import tool_call_parser
+from shared.contracts.device import DeviceSharing, engine_share
 from shared.contracts.errors import FatalError
 from shared.contracts.prompt_profile import PromptProfile
 from shared.contracts.steps import content_hash
@@ -23,6 +26,10 @@ from shared.platform.log import get_logger
 
 log = get_logger(__name__)
 GIB = 2**30
+HERE = Path(shared.__path__[0]).resolve().parent
+GATE = "services.weak_model.sleep_gate.SleepGate"
+FP8_CAPABILITY = 8.9
+NO_SLEEP_MODE = re.compile(r"(sleep mode|cumem allocator) is not supported", re.IGNORECASE)
 KILLED = (-9, 137)
 MAX_SOCKET_PATH, SOCKET_NAME = 107, 36  # bytes: the limit of Linux, and a UUID, as vLLM names its sockets
 BF16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})  # x86, x86, ARM
@@ -36,6 +43,9 @@ CAUSES = (
         "not enough memory: lower METEOR_ENGINE_KV_CACHE_GB (CPU), METEOR_ENGINE_GPU_MEMORY_UTILIZATION (GPU) "
         "or METEOR_ENGINE_MAX_MODEL_LEN, or free memory",
     ),
+    (r"sleep mode is not supported|cumem allocator is not supported", "vLLM has no sleep mode here"),
+    (r"\bfp8\b.{0,80}(not support|unsupported|compute capability|no .{0,20}kernel)|(not support|unsupported).{0,80}\bfp8\b",
+     "vLLM has no fp8 for this device and model: unset METEOR_ENGINE_QUANTIZATION and METEOR_ENGINE_KV_CACHE_DTYPE"),
     (r"no module named '?vllm", "vLLM is not installed in this environment (requirements/engine-*.lock)"),
     (r"model architectures? .*not supported|has no vllm implementation",
      "this vLLM does not serve the model's architecture; `meteor models show` tells what a model can do here"),
@@ -55,6 +65,13 @@ STATES = re.compile(r"mamba_d_state|ssm_\w+|state_size|linear_key_head_dim|lru_w
 ATTENTION = ("q_proj", "k_proj", "v_proj", "qkv_proj", "o_proj", "out_proj")
 ATTENTION += ("q_a_proj", "q_b_proj", "kv_a_proj_with_mqa", "kv_b_proj")
 NOISE = re.compile(r"nanobind|^ - |resource_tracker|\bWARNING\b|Route: ")  # logged after a clean end too
+
+
+@dataclass(frozen=True)
+class Sharing:
+    """Of a device that the engine lends to trainings. sleeps: whether the server is started so that it can sleep."""
+
+    sleeps: bool
 
 
 @dataclass(frozen=True)
@@ -109,15 +126,20 @@ def launch(
     cores: Iterable[int],
     sockets: Path,
     profile: PromptProfile | None = None,
+    sharing: Sharing | None = None,
 ) -> Launch:
     """Command line and environment of one server. The token is in the environment: every user can read command lines.
 
-    sockets: a folder of the server's own; what profile changes of the model's prompts is written into it.
+    sockets: a folder of the server's own; what profile changes of the model's prompts is written into it. sharing: None where the device
+    is the engine's own, or a part of it.
     """
     variables = environment(os.environ, settings, adapters, token, cpu, cores)
     if profile is not None:
         write_prompt_files(Path(settings.model), sockets, profile)
-    return Launch(command_line(settings, cpu, sockets), variables | {"VLLM_RPC_BASE_PATH": str(sockets)})
+    argv = command_line(settings, cpu, sockets, sharing)
+    if sharing is not None:  # the gate is ours, and an engine may be started from any folder
+        variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), variables.get("PYTHONPATH")]))
+    return Launch(argv, variables | {"VLLM_RPC_BASE_PATH": str(sockets)})
 
 
 def prompts(settings: EngineSettings, bases: Bases) -> PromptProfile | None:
@@ -139,7 +161,9 @@ def socket_folder(data: Path, port: int) -> Path:
     return Path(tempfile.gettempdir()) / f"meteor-{os.getuid()}-{content_hash(str(folder))[:16]}"
 
 
-def command_line(settings: EngineSettings, cpu: bool, prompt_files: Path | None = None) -> list[str]:
+def command_line(
+    settings: EngineSettings, cpu: bool, prompt_files: Path | None = None, sharing: Sharing | None = None
+) -> list[str]:
     """prompt_files: a folder that may hold a chat template and a generation configuration instead of the model's."""
     eager = cpu if settings.enforce_eager is None else settings.enforce_eager
     argv = [sys.executable, "-m", "vllm.entrypoints.openai.api_server"]
@@ -164,7 +188,16 @@ def command_line(settings: EngineSettings, cpu: bool, prompt_files: Path | None 
         options["kv-cache-memory-bytes"] = int(settings.kv_cache_gb * GIB)
         options["block-size"] = 32  # only whole blocks are cached for the next prompt, few with the default of 128
     else:
-        options["gpu-memory-utilization"] = settings.gpu_memory_utilization
+        given = DeviceSharing.MEMORY if sharing is None else DeviceSharing.TIME
+        options["gpu-memory-utilization"] = engine_share(settings.gpu_memory_utilization, given)
+    if settings.kv_cache_dtype != "auto":
+        options["kv-cache-dtype"] = settings.kv_cache_dtype
+    if settings.quantization:
+        options["quantization"] = settings.quantization
+    if settings.speculative_tokens:
+        options["speculative-config"] = json.dumps(speculation(settings))
+    if sharing is not None:
+        options["middleware"] = GATE
     if prompt_files and (prompt_files / TEMPLATE).is_file():
         options["chat-template"] = prompt_files / TEMPLATE
     if prompt_files and (prompt_files / GENERATION).is_file():
@@ -185,6 +218,7 @@ def command_line(settings: EngineSettings, cpu: bool, prompt_files: Path | None 
         "enable-prefix-caching": caches,
         "no-enable-prefix-caching": not caches,
         "enable-lora": settings.lora,
+        "enable-sleep-mode": sharing is not None and sharing.sleeps,
         "enforce-eager": eager,
         "enable-auto-tool-choice": parses,
         # On a CPU, vLLM 0.32 dies at the first sampled request with a seed and a chunked prompt: it rewinds the random
@@ -192,6 +226,16 @@ def command_line(settings: EngineSettings, cpu: bool, prompt_files: Path | None 
         "no-enable-chunked-prefill": cpu,
     }
     return argv + [f"--{name}" for name, on in flags.items() if on] + ["--disable-uvicorn-access-log"]
+
+
+def speculation(settings: EngineSettings) -> dict[str, object]:
+    """Tokens that followed the last ones earlier in the text are guessed. Greedy answers stay the same: each guess is checked."""
+    return {
+        "method": "ngram",
+        "num_speculative_tokens": settings.speculative_tokens,
+        "prompt_lookup_min": settings.prompt_lookup_min,
+        "prompt_lookup_max": settings.prompt_lookup_max,
+    }
 
 
 def _has(model: Path, names: re.Pattern[str]) -> bool:
@@ -275,6 +319,41 @@ def check(settings: EngineSettings) -> None:
     path = Path(settings.model)
     if (path.is_absolute() or settings.model.startswith(".")) and not (path / "config.json").is_file():
         raise FatalError(f"{settings.model} is not a model folder: it has no config.json", code="engine_settings")
+
+
+def check_device(settings: EngineSettings, cpu: bool, capability: float | None) -> None:
+    """Raises FatalError for settings that the device cannot fulfil. capability: its compute capability, as NVIDIA counts them; None: unknown,
+    and vLLM decides."""
+    if settings.quantization and (lack := lacks_fp8(cpu, capability)):
+        raise FatalError(
+            f"METEOR_ENGINE_QUANTIZATION is {settings.quantization}, and {lack}; unset it, or take a device that computes in fp8 "
+            "(NVIDIA Ada, Hopper or newer; AMD MI300)",
+            code="engine_settings",
+        )
+
+
+def lacks_fp8(cpu: bool, capability: float | None) -> str:
+    """Why the device does not compute in fp8; empty where it does, or may."""
+    if cpu:
+        return "this engine computes on a CPU"
+    if capability is not None and capability < FP8_CAPABILITY:
+        return f"the GPU has compute capability {capability}, and fp8 begins with {FP8_CAPABILITY}"
+    return ""
+
+
+def compute_capability() -> float | None:
+    """The smallest of NVIDIA's devices here; None where the driver does not say."""
+    ask = ["nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader"]
+    try:
+        told = subprocess.run(ask, capture_output=True, text=True, timeout=10, check=True).stdout
+        return min(float(line) for line in told.split())
+    except (OSError, subprocess.SubprocessError, ValueError):
+        return None
+
+
+def lacks_sleep_mode(lines: Iterable[str]) -> bool:
+    """Whether a server that ended while it started says that vLLM has no sleep mode here."""
+    return any(NO_SLEEP_MODE.search(line) for line in lines)
 
 
 def explain(exit_code: int | None, lines: list[str]) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import psutil
 
 from services.api.features.jobs.posted import Posted
+from shared.contracts.device import DeviceSharing, engine_share
 from shared.contracts.estimate import DeviceFit, Range
 from shared.contracts.json_types import Json
 from shared.contracts.steps import AdapterConfig
@@ -72,10 +73,12 @@ def remedy(posted: Posted, room_gb: float) -> str:
 
 
 def engine_gb(posted: Posted) -> float:
-    """What the student's engine holds of the device that trains: its share of a GPU. An engine of the user's own is elsewhere."""
-    if not posted.context.swaps or not NVIDIA.exists():
+    """What the student's engine holds of the device during a training: its share of a GPU, or nothing where it lends the device. An
+    engine of the user's own is elsewhere."""
+    sharing = posted.context.platform.device_sharing
+    if not posted.context.swaps or not NVIDIA.exists() or sharing is DeviceSharing.TIME:
         return 0.0
-    return posted.context.settings.engine_gpu_share * (gpu_gb() or 0.0)
+    return engine_share(posted.context.settings.engine_gpu_share, sharing) * (gpu_gb() or 0.0)
 
 
 def device_gb() -> float | None:
