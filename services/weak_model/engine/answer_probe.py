@@ -103,10 +103,11 @@ class AnswerProbe:
 
     def _compare(self, served: str, name: str) -> str | None:
         key, answer = (served, name), self.ask(name)
-        if answer is None:
+        never_finite = answer == () and key not in self._kept  # the check of a job's adapter says so
+        if answer is None or never_finite:
             self.outcomes[Outcome.UNANSWERED] += 1
             return None
-        kept = self._kept.setdefault(key, answer) if answer else self._kept.get(key, ())
+        kept = self._kept.setdefault(key, answer)
         difference = "it computes no finite numbers" if not answer else differs(kept, answer)
         if difference is None:
             self._suspect.pop(key, None)
@@ -121,12 +122,12 @@ class AnswerProbe:
             return None
         self._suspect[key] = answer
         self.outcomes[Outcome.DIFFERENT] += 1
-        return f"{name} does not answer the fixed prompt as at first: {difference}" if kept else f"{name}: {difference}"
+        return f"{name} does not answer the fixed prompt as at first: {difference}"
 
     def ask(self, name: str) -> Answer | None:
         """None: no answer."""
         body = {
-            "model": name, "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0, "seed": 0, "ignore_eos": True,
+            "model": name, "prompt": PROMPT, "max_tokens": TOKENS, "temperature": 0, "ignore_eos": True,
             "logprobs": 3, "return_tokens_as_token_ids": True,
             "cache_salt": secrets.token_hex(16),  # no keys and values of an earlier probe
         }  # fmt: skip
