@@ -24,7 +24,7 @@ UNAVAILABLE_S, CALL_S = 60.0, 10.0
 
 def check(platform: PlatformSettings, settings: TrainerSettings) -> None:
     """Raises FatalError where the device is to be borrowed and nobody can be asked for it."""
-    if platform.device_sharing is DeviceSharing.TIME and not settings.engine_control_url:
+    if _takes_turns(platform, settings) and not settings.engine_control_url:
         raise FatalError(
             "METEOR_DEVICE_SHARING is time, and METEOR_TRAINER_ENGINE_CONTROL_URL does not say where the engine lends its device; set it to "
             "the engine's control port, or set METEOR_DEVICE_SHARING=memory",
@@ -40,7 +40,7 @@ async def borrowed(
 
     Raises FatalError where the engine does not lend, TransientError where its control port is unavailable.
     """
-    if platform.device_sharing is DeviceSharing.MEMORY or kind not in COMPUTING:
+    if not _takes_turns(platform, settings) or kind not in COMPUTING:
         yield
         return
     check(platform, settings)
@@ -58,6 +58,11 @@ async def borrowed(
                     await repeating
         finally:
             await loan.end()
+
+
+def _takes_turns(platform: PlatformSettings, settings: TrainerSettings) -> bool:
+    """A step on a Ray cluster has a device of its own."""
+    return platform.device_sharing is DeviceSharing.TIME and settings.launcher == "local"
 
 
 class DeviceLoan:

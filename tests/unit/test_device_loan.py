@@ -111,5 +111,6 @@ async def test_nobody_is_asked_where_nothing_is_shared_in_time_or_nothing_is_com
 
 def test_a_trainer_that_cannot_ask_does_not_start():
     check(PlatformSettings(), TrainerSettings())
+    check(TIME, TrainerSettings(launcher="ray"))  # its steps have devices of their own
     with pytest.raises(FatalError, match="METEOR_TRAINER_ENGINE_CONTROL_URL"):
         check(TIME, TrainerSettings())
