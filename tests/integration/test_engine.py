@@ -45,6 +45,8 @@ from shared.contracts.steps import ModelRef, Sampling, StudentParams
 from shared.jobs.schema import open_stores
 from shared.ledger.store import open_ledger
 from tests.fakes.ports import free_port, wait_until
+from tests.fakes.tiny_adapter import make_tiny_adapter, measure
+from tests.fakes.tiny_model import make_tiny_llama
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
@@ -68,6 +70,7 @@ class EngineProcess:
         settings = {
             "MODEL": self.model, "SERVED_NAME": "tiny", "PORT": self.port, "MAX_MODEL_LEN": 256, "MAX_NUM_SEQS": 16,
             "KV_CACHE_GB": 0.1, "MAX_LORA_RANK": 8, "CONTROL_PORT": self.control_port, "LINGER": "PT1S",
+            "THREADS": 1,
         }  # fmt: skip
         env = os.environ | {f"METEOR_ENGINE_{name}": str(value) for name, value in settings.items()}
         env |= {"METEOR_DATA": str(self.data), "METEOR_INTERNAL_TOKEN": TOKEN, "METEOR_DEVICE_SHARING": "time"}
@@ -112,17 +115,12 @@ class EngineProcess:
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the tiny model, a whole one that differs and an adapter. In one process apart: torch and peft stay out of
-    this one, and loading them takes longer than all that they do here."""
+    """A folder with the tiny model, a whole one that differs and an adapter."""
     folder = tmp_path_factory.mktemp("engine")
-    code = (
-        "from tests.fakes.tiny_adapter import make_tiny_adapter, measure; from tests.fakes.tiny_model import make_tiny_llama; "
-        f"base = make_tiny_llama({str(folder / 'tiny')!r}); make_tiny_llama({str(folder / 'whole')!r}, seed=7); "
-        f"measure(base, make_tiny_adapter(base, {str(folder / 'adapter')!r})); "
-        f"measure(base, make_tiny_adapter(base, {str(folder / 'other')!r}, seed=2))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    base = make_tiny_llama(folder / "tiny")
+    make_tiny_llama(folder / "whole", seed=7)
+    measure(base, make_tiny_adapter(base, folder / "adapter"))
+    measure(base, make_tiny_adapter(base, folder / "other", seed=2))
     return folder
 
 

@@ -2,8 +2,6 @@
 template ends a turn. One start of vLLM."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +10,11 @@ import httpx
 import pytest
 
 from services.weak_model.worker.prompts import answer_messages
-from shared.contracts.rows import StudentPrompt
-from tests.fakes.chat_templates import CASES, QUESTION, SPECIAL_TOKENS
+from shared.artifacts.chat_templates import read_prompts
+from shared.contracts.rows import Asked, StudentPrompt
+from tests.fakes.chat_templates import CASES, QUESTION, SPECIAL_TOKENS, write_case
 from tests.fakes.ports import wait_until
+from tests.fakes.tiny_model import make_tiny_llama
 from tests.integration.test_engine import START_S, TOKEN, EngineProcess
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
@@ -25,24 +25,15 @@ MESSAGES = answer_messages(StudentPrompt(id="a", question=QUESTION))
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights and the trainer's prompt ids are made in a process apart, which alone loads torch."""
-    folder = tmp_path_factory.mktemp("engine") / "tiny"
-    code = (
-        "import json, pathlib\n"
-        "from tests.fakes.tiny_model import make_tiny_llama\n"
-        "from tests.fakes.chat_templates import CASES, QUESTION, write_case\n"
-        "from services.trainer.train import data\n"
-        "from shared.contracts.rows import Asked\n"
-        "ASKED = Asked(id='a', question=QUESTION)\n"
-        "from services.trainer.train.model import load_tokenizer\n"
-        "from shared.artifacts.chat_templates import read_prompts\n"
-        f"folder = make_tiny_llama({str(folder)!r})\n"
-        f"write_case(folder, CASES[{CASE!r}])\n"
-        "ids = data.prompt_ids(load_tokenizer(folder, read_prompts(folder, steps_only=True)), ASKED)\n"
-        "(folder.parent / 'ids.json').write_text(json.dumps(ids))\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    from services.trainer.train import data
+    from services.trainer.train.model import load_tokenizer
+
+    folder = make_tiny_llama(tmp_path_factory.mktemp("engine") / "tiny")
+    write_case(folder, CASES[CASE])
+    profile = read_prompts(folder, steps_only=True)
+    assert profile is not None
+    ids = data.prompt_ids(load_tokenizer(folder, profile), Asked(id="a", question=QUESTION))
+    (folder.parent / "ids.json").write_text(json.dumps(ids))
     return folder
 
 
