@@ -1,4 +1,5 @@
-"""What the chat proxy costs: `python -m tests.bench.chat` and `python -m tests.bench.chat --engine URL`.
+"""What the chat proxy costs: `python -m tests.bench.chat` and `python -m tests.bench.chat --engine URL`; with --beside also what other
+proxies cost.
 
 Without --engine: a fake engine streams at a fixed pace, and a client in a process of its own reads 32 streams, in turn from the
 engine itself and through the API (with a key, and an alias whose engine name is replaced in every chunk). A chunk says when it was
@@ -7,6 +8,14 @@ sent, so what counts is how much longer it was under way: limits 2 ms at the med
 
 With --engine: a real vLLM (URL without /v1; METEOR_INTERNAL_TOKEN is its key) computes the same answers both ways, and tokens
 per second are compared: limit 97 %. Prints a table and one line of JSON; exit code 1 where a limit is not kept.
+
+--beside: the same streams, without --engine, through the least that a proxy can do (pass_through.py, uvicorn with httpx and with aiohttp)
+and, with --router, through vllm-router on the same cores:
+
+    python -m venv /tmp/router && /tmp/router/bin/pip install vllm-router==0.1.17
+    python -m tests.bench.chat --beside --router /tmp/router/bin/vllm-router
+
+`beside` has what each added, and its processor time per chunk and per stream; `ratio` is ours over theirs.
 """
 
 import argparse
@@ -17,8 +26,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import httpx
@@ -29,15 +38,13 @@ from shared.db.fetch import fetch_one
 from shared.jobs.records import ModelRecord
 from shared.jobs.schema import open_stores
 from shared.jobs.tables import DEFAULT_PROJECT, models
-from tests.fakes.ports import free_port
-from tests.fakes.start import running
+from shared.platform import process_guard
+from tests.bench.others import NotInstalled, answers, or_skipped, processor_s, quantile
+from tests.fakes.ports import free_port, wait_until
+from tests.fakes.start import ROOT, running
 
 ADAPTER, ALIAS, KEY = "a" * 64, "expert", "key-of-the-bench"
 LIMIT_P50_MS, LIMIT_P99_MS, LIMIT_SHARE = 2.0, 10.0, 0.97
-
-
-def quantile(values: list[float], share: float) -> float:
-    return sorted(values)[min(len(values) - 1, int(share * len(values)))]
 
 
 def run_client(**given) -> dict:
@@ -85,21 +92,83 @@ def running_api(engine_url: str, base: str) -> Iterator[tuple[str, int]]:
             yield f"http://127.0.0.1:{port}", psutil.Process(guard.pid).children()[0].pid
 
 
-def latency(streams: int, tokens: int, rounds: int, gap: float) -> dict:
+@contextmanager
+def running_pass_through(engine: str, client: str) -> Iterator[tuple[str, int]]:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    argv = ["tests.bench.pass_through", "--port", str(port), "--engine", engine, "--client", client]
+    with running(argv, f"{url}/health") as guard:
+        yield url, guard.pid
+
+
+@contextmanager
+def running_router(engine: str, program: Path) -> Iterator[tuple[str, int]]:
+    port, metrics = free_port(), free_port()
+    url = f"http://127.0.0.1:{port}"
+    argv = [str(program), "--worker-urls", engine, "--host", "127.0.0.1", "--port", str(port)]
+    argv += ["--prometheus-port", str(metrics), "--log-level", "warning"]
+    with subprocess.Popen(process_guard.command(argv), stdin=subprocess.PIPE, stdout=sys.stderr, cwd=ROOT) as guard:
+        try:
+            wait_until(lambda: guard.poll() is not None or answers(f"{url}/health"), 60, "vllm-router")
+            if guard.poll() is not None:
+                raise NotInstalled(f"{program} ended with {guard.returncode}; its reason is above")
+            yield url, guard.pid
+        finally:
+            guard.terminate()
+
+
+def beside(streams: int, tokens: int, rounds: int, gap: float, router: Path | None) -> dict[str, dict]:
+    """What each of the other proxies costs, one after the other."""
+    result = {
+        f"pass_through_{client}": latency(
+            streams, tokens, rounds, gap, lambda engine, client=client: running_pass_through(engine, client), ADAPTER
+        )
+        for client in ("httpx", "aiohttp")
+    }
+    if router is None or not router.exists():
+        remedy = (
+            "pip install vllm-router==0.1.17 into an environment of its own, and give --router FOLDER/bin/vllm-router"
+        )
+        return result | {"vllm_router": {"skipped": f"vllm-router is not compared: {remedy}"}}
+    routed = or_skipped(
+        lambda: latency(streams, tokens, rounds, gap, lambda engine: running_router(engine, router), ADAPTER)
+    )
+    return result | {"vllm_router": routed}
+
+
+def ratios(ours: dict, others: dict[str, dict]) -> dict[str, dict[str, float]]:
+    """Ours over theirs: what the median of a first chunk and of a later one grew by, and processor time."""
+    told: dict[str, dict[str, float]] = {}
+    for name, theirs in others.items():
+        if "skipped" in theirs:
+            continue
+        told[name] = {
+            "first_added": round(ours["first_p50_ms"]["added"] / theirs["first_p50_ms"]["added"], 2),
+            "chunk_added": round(ours["chunk_p50_ms"]["added"] / theirs["chunk_p50_ms"]["added"], 2),
+            "cpu_per_stream": round(ours["cpu_ms_per_stream"] / theirs["cpu_ms_per_stream"], 2),
+        }
+    return told
+
+
+Proxy = Callable[[str], AbstractContextManager[tuple[str, int]]]  # of an engine's address -> (its address, its process)
+
+
+def latency(streams: int, tokens: int, rounds: int, gap: float, through: Proxy, model: str) -> dict:
+    """model: the name that the proxy is asked for."""
     port = free_port()
     engine = f"http://127.0.0.1:{port}"
     argv = ["tests.fakes.paced", "--port", str(port), "--model", ADAPTER, "--gap", str(gap)]
     seen: dict[str, dict[str, list[float]]] = {way: {"first": [], "chunk": []} for way in ("direct", "proxy")}
     cpu_s = 0.0
-    with running(argv, f"{engine}/health"), running_api(engine, "base") as (api, pid):
-        ways = {"direct": (engine, ADAPTER), "proxy": (api, ALIAS)}
+    with running(argv, f"{engine}/health"), through(engine) as (api, pid):
+        ways = {"direct": (engine, ADAPTER), "proxy": (api, model)}
         for number in range(-1, rounds):  # the first one warms up and does not count
             for way, (url, model) in ways.items():
-                before = _cpu_s(pid)
+                before = processor_s(pid)
                 figures = run_client(url=url, model=model, key=KEY, streams=streams, tokens=tokens, spread_s=1.0)
                 if number < 0:
                     continue
-                cpu_s += _cpu_s(pid) - before
+                cpu_s += processor_s(pid) - before if way == "proxy" else 0.0
                 seen[way]["first"] += figures["first_ms"]
                 seen[way]["chunk"] += figures["under_way_ms"]
     result: dict = {"streams": streams, "chunks": len(seen["proxy"]["chunk"]), "gap_ms": gap * 1000}
@@ -110,13 +179,8 @@ def latency(streams: int, tokens: int, rounds: int, gap: float) -> dict:
                 "direct": round(direct, 2), "proxy": round(proxy, 2), "added": round(proxy - direct, 2),
             }  # fmt: skip
     result["cpu_us_per_chunk"] = round(cpu_s / result["chunks"] * 1e6, 1)
-    result["kept"] = result["chunk_p50_ms"]["added"] <= LIMIT_P50_MS and result["chunk_p99_ms"]["added"] <= LIMIT_P99_MS
+    result["cpu_ms_per_stream"] = round(cpu_s / (streams * rounds) * 1e3, 2)
     return result
-
-
-def _cpu_s(pid: int) -> float:
-    times = psutil.Process(pid).cpu_times()
-    return times.user + times.system
 
 
 def throughput(engine: str, streams: int, tokens: int, rounds: int) -> dict:
@@ -158,11 +222,20 @@ def main() -> int:
     parser.add_argument(
         "--gap", type=float, default=0.02, help="seconds between two tokens of the fake engine's streams"
     )
+    parser.add_argument("--beside", action="store_true", help="measure other proxies too")
+    parser.add_argument("--router", type=Path, help="vllm-router's program, for --beside")
     given = parser.parse_args()
     if given.engine:
         result = throughput(given.engine.rstrip("/"), given.streams, given.tokens, given.rounds)
     else:
-        result = latency(given.streams, given.tokens, given.rounds, given.gap)
+        rounds = (given.streams, given.tokens, given.rounds, given.gap)
+        result = latency(*rounds, lambda engine: running_api(engine, "base"), ALIAS)
+        result["kept"] = (
+            result["chunk_p50_ms"]["added"] <= LIMIT_P50_MS and result["chunk_p99_ms"]["added"] <= LIMIT_P99_MS
+        )
+        if given.beside:
+            result["beside"] = beside(*rounds, given.router)
+            result["ratio"] = ratios(result, result["beside"])
     show(result)
     return 0 if result["kept"] else 1
 

@@ -90,6 +90,36 @@ def _batches(spec: Spec, params: TrainParams, examples: list[Example]) -> Iterat
     yield from loader
 
 
+def examples_in(data: Path, rows: int) -> list[Example]:
+    """The first so many rows that have a reference."""
+    lines = [json.loads(line) for line in data.read_text().splitlines()]
+    lines = [line for line in lines if line.get("reference")][:rows]
+    return [Example(id=str(n), question=line["question"], completion=line["reference"]) for n, line in enumerate(lines)]
+
+
+def params_with(batch_size: int) -> TrainParams:
+    return TrainParams(
+        model=ModelRef(base="bench", base_hash="0" * 64),
+        adapter=AdapterConfig(),
+        epochs=1,
+        learning_rate=2e-4,
+        batch_size=batch_size,
+        seed=0,
+    )
+
+
+def spec_of(model: Path, params: TrainParams, folder: Path) -> Spec:
+    return Spec(
+        kind=StepKind.SFT,
+        params=params.model_dump(mode="json"),
+        rows=[],
+        base=model,
+        adapter=None,
+        output=folder / "output",
+        checkpoints=folder / "checkpoints",
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, required=True)
@@ -101,29 +131,9 @@ def main() -> None:
     options = parser.parse_args()
     out = take_stdout()
     use_cores(options.threads)
-    lines = [json.loads(line) for line in options.data.read_text().splitlines()]
-    lines = [line for line in lines if line.get("reference")][: options.rows]
-    examples = [
-        Example(id=str(n), question=line["question"], completion=line["reference"]) for n, line in enumerate(lines)
-    ]
-    params = TrainParams(
-        model=ModelRef(base="bench", base_hash="0" * 64),
-        adapter=AdapterConfig(),
-        epochs=1,
-        learning_rate=2e-4,
-        batch_size=options.batch_size,
-        seed=0,
-    )
+    examples, params = examples_in(options.data, options.rows), params_with(options.batch_size)
     with tempfile.TemporaryDirectory() as folder:
-        spec = Spec(
-            kind=StepKind.SFT,
-            params=params.model_dump(mode="json"),
-            rows=[],
-            base=options.model,
-            adapter=None,
-            output=Path(folder) / "output",
-            checkpoints=Path(folder) / "checkpoints",
-        )
+        spec = spec_of(options.model, params, Path(folder))
         rates = [(ours(spec, params, examples), bare(spec, params, examples)) for _ in range(options.turns)]
     best_ours, best_bare = (Rate(*map(max, zip(*side, strict=True))) for side in zip(*rates, strict=True))
     result = {
