@@ -85,7 +85,7 @@ def fork(tab: Tab, job: str) -> str:
 def follow_an_example(tab: Tab, job: str, happened: str, text: str) -> None:
     """From the job over the list of its examples to one of them."""
     tab.go(f"/jobs/{job}")
-    tab.page.get_by_role("link", name="its examples").click()
+    tab.page.get_by_role("link", name="Examples", exact=True).click()
     tab.page.get_by_label("What became of it").select_option(happened)
     tab.settle()
     tab.page.locator("tbody a.question").filter(has_text=text).first.click()

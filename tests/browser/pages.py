@@ -57,6 +57,9 @@ SPILLED = """() => {
     .filter((part) => part.getBoundingClientRect().right > innerWidth + 1 && part.getClientRects().length && !scrolls(part.parentElement))
     .map((part) => part.tagName + ' ' + part.textContent.slice(0, 60))
 }"""
+# A table that must be scrolled sideways: a column of it is cut.
+SCROLLED = """() => [...document.querySelectorAll('.table')].filter((part) => part.scrollWidth > part.clientWidth + 1)
+  .map((part) => part.getAttribute('aria-label'))"""
 MARKUP_AS_TEXT = (
     "() => document.body.innerText.match(/<!--|-->|<\\/?(div|span|p|table)>|\\[object Object\\]|undefined|NaN/g)"
 )
@@ -68,7 +71,7 @@ def check_layout(tab: Tab) -> None:
     """Nothing is wider than the screen, cut or spilled; no markup or lost value shows as text; no link runs a script."""
     width = (tab.page.viewport_size or WIDE)["width"]
     assert tab.page.evaluate("() => document.documentElement.scrollWidth") <= width, tab.page.evaluate(SPILLED)
-    for script in (CUT, SPILLED, MARKUP_AS_TEXT, LINKS_THAT_RUN):
+    for script in (CUT, SPILLED, SCROLLED, MARKUP_AS_TEXT, LINKS_THAT_RUN):
         seen = tab.page.evaluate(script)
         assert not seen, f"{script}\n{seen}"
 

@@ -8,6 +8,7 @@ import httpx
 
 from shared.artifacts.store import Artifacts
 from shared.contracts.errors import ErrorBody
+from shared.contracts.estimate import Estimate, Range, Spend
 from shared.contracts.step_key import StepKey
 from shared.contracts.steps import Method, ModelRef, StepKind
 from shared.db.engine import writing
@@ -33,6 +34,7 @@ STEPS: tuple[tuple[str, StepKind, str, dict[str, float], float], ...] = (
     ("iterate/2/try-1/answers/0", StepKind.ANSWER, DONE, {"tokens_per_second": 181.0}, 1),
     ("iterate/2/train", StepKind.SFT, NOW, {"loss": 0.83, "tokens_per_second": 795.5}, 0.4),
 )  # fmt: skip
+BEFORE_TRAINING = 5  # steps
 TOLD = (
     ("info", "message", "job queued", None),
     ("info", "metrics", "pilot: 15 of 16 answers of the teacher can be used", None),
@@ -72,10 +74,10 @@ def posted(http: httpx.Client, file: str, suffix: str, **distillation: Any) -> s
     return http.post("/v1/distillation/jobs", json=body).raise_for_status().json()["id"]
 
 
-def add_steps(api: RunningApi, job_id: str, over: bool = False) -> None:
-    """over: all of them have ended."""
+def add_steps(api: RunningApi, job_id: str, over: bool = False, most: int = len(STEPS)) -> None:
+    """over: all of them have ended. most: the first ones alone."""
     began = time.time() - len(STEPS) * MINUTE
-    for n, (key, kind, state, figures, share) in enumerate(STEPS):
+    for n, (key, kind, state, figures, share) in enumerate(STEPS[:most]):
         step = api.stores.steps.create(
             job_of(api, job_id), StepKey.parse(key), kind, f"{n:02d}{job_id}"[-64:].ljust(64, "0")
         )
@@ -93,6 +95,16 @@ def add_events(api: RunningApi, job_id: str) -> None:
         api.stores.jobs.add_event(job_of(api, job_id), message, level=level, type=kind, data=data)
 
 
+def pilot_estimate() -> dict[str, Any]:
+    """As a pilot leaves it in the job."""
+    spends = {
+        phase: Spend(calls=Range(low=low, high=2 * low), usd=Range(low=low / 100, high=low / 50))
+        for phase, low in (("pilot", 2), ("distill", 180), ("iterate", 240))
+    }
+    total = Spend(calls=Range(low=422, high=844), usd=Range(low=4.22, high=8.44))
+    return Estimate(basis="pilot", phases=spends, total=total, prices={}, assumptions=[]).model_dump(mode="json")
+
+
 def running(api: RunningApi, http: httpx.Client, file: str, suffix: str = "shell-next") -> str:
     job = posted(http, file, suffix)
     progress = {
@@ -106,7 +118,7 @@ def running(api: RunningApi, http: httpx.Client, file: str, suffix: str = "shell
     add_steps(api, job)
     add_events(api, job)
     set_job(api, job, status="running", phase="iterate", progress=progress, started_at=time.time() - 11 * MINUTE, attempt=1,
-            lease_owner="sample", lease_expires=time.time() + 86_400)  # fmt: skip
+            lease_owner="sample", lease_expires=time.time() + 86_400, estimate=pilot_estimate())  # fmt: skip
     return job
 
 
@@ -128,7 +140,7 @@ def finished(api: RunningApi, http: httpx.Client, file: str, suffix: str = "shel
 
 def failed(api: RunningApi, http: httpx.Client, file: str, suffix: str = "tickets") -> str:
     job = posted(http, file, suffix)
-    add_events(api, job)
+    add_steps(api, job, most=BEFORE_TRAINING)
     error = ErrorBody(
         message=f"the provider refuses the key {HOSTILE}", type="invalid_request_error", code="provider_refused"
     )
@@ -148,6 +160,7 @@ def failed(api: RunningApi, http: httpx.Client, file: str, suffix: str = "ticket
 
 def paused(api: RunningApi, http: httpx.Client, file: str, suffix: str = "contracts") -> str:
     job = posted(http, file, suffix)
+    add_steps(api, job, most=BEFORE_TRAINING)
     reason = "the budget of $5.00 does not hold the next call; raise it, or cancel"
     set_job(
         api,

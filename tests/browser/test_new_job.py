@@ -33,7 +33,7 @@ def test_a_file_becomes_a_job(http: httpx.Client, tab: Tab):
     check_layout(tab)
     check_accessible(tab)
     page.get_by_role("button", name="Use this data").click()
-    expect(page.get_by_text("used by this job")).to_be_visible()
+    expect(page.get_by_text("data of this job")).to_be_visible()
     files = http.get("/v1/files", params={"purpose": "fine-tune"}).json()["data"]
     assert (len(files) - before, files[0]["n_rows"], files[0]["reading"]["references"]) == (1, 60, 60)
 
@@ -43,8 +43,8 @@ def test_a_file_becomes_a_job(http: httpx.Client, tab: Tab):
     first = estimate.inner_text()
     page.get_by_role("checkbox", name="iterate").uncheck()
     page.get_by_role("checkbox", name="Try it as a canary first").check()
-    page.get_by_label("What counts", exact=True).select_option("answer")
-    page.get_by_label("Key of the metadata that names the user", exact=True).fill("customer")
+    page.get_by_label("Unit", exact=True).select_option("answer")
+    page.get_by_label("Metadata key of the user", exact=True).fill("customer")
     expect(estimate).not_to_have_text(first, use_inner_text=True)
     expect(page.locator("aside .stale")).to_have_count(0)
     body = json.loads(copied(page, "JSON"))
@@ -99,7 +99,7 @@ def test_the_first_visit_leads_to_the_example_in_three_clicks(stranger: Tab, htt
     stranger.key(made.raise_for_status().json()["key"])
     stranger.go("/")
     stranger.page.get_by_role("link", name="Try the example").click()
-    expect(stranger.page.get_by_text("used by this job")).to_be_visible()
+    expect(stranger.page.get_by_text("data of this job")).to_be_visible()
     start = stranger.page.get_by_role("button", name="Start the job")
     expect(start).to_be_enabled()
     start.click()

@@ -63,7 +63,7 @@ def test_a_section_without_data_or_without_permission_says_so(stranger: Tab, key
     if who == "nobody":
         expect(stranger.page.get_by_role("heading", level=1)).to_have_text("An API key is needed")
     elif who == "forbidden" and path not in FOR_EVERYBODY:
-        expect(stranger.page.get_by_text("Ask who runs this system for a key").first).to_be_visible()
+        expect(stranger.page.get_by_text("Ask the operator of this system for a key").first).to_be_visible()
     check_accessible(stranger)
 
 

@@ -61,13 +61,13 @@ def by_form(tab: Tab, system: System) -> str:
     page.get_by_label("reference", exact=True).press("Tab")
     expect(page.locator("dl", has=page.get_by_text("Rows", exact=True)).first).to_contain_text(f"{ROWS + 1}")
     page.get_by_role("button", name="Use this data").click()
-    expect(page.get_by_text("used by this job")).to_be_visible()
+    expect(page.get_by_text("data of this job")).to_be_visible()
     page.get_by_role("textbox", name="Domain").fill("numbers")
-    page.get_by_label("Name of the result", exact=True).fill("by-hand")
+    page.get_by_label("Model name", exact=True).fill("by-hand")
     page.get_by_label("Longest answer, in tokens", exact=True).fill("16")
     page.get_by_label("Guidance", exact=True).select_option("weak")
     page.get_by_label("Tries", exact=True).fill("2")
-    page.get_by_label("Passes from", exact=True).fill("0.9")
+    page.get_by_label("Pass threshold", exact=True).fill("0.9")
     page.get_by_text("Further settings as JSON").click()
     page.get_by_label("Settings", exact=True).fill(small_settings())
     expect(page.get_by_role("complementary").locator("dl").first).to_contain_text("Calls to strong models")
@@ -111,7 +111,7 @@ def test_its_result_is_understood_on_its_page(job: str, healthy: System, tab: Ta
     page = tab.page
     expect(page.get_by_role("heading", name=report["verdict"]["words"])).to_be_visible()
     gain, low, high = report["final"]["over"]["base"]
-    where = page.get_by_label("Where the job is")
+    where = page.get_by_label("Status", exact=True)
     expect(where).to_contain_text(f"+{gain:.3f}")
     expect(where).to_contain_text(f"+{low:.3f} to +{high:.3f}")
     expect(where).to_contain_text("tiny → by-hand@1")
@@ -168,7 +168,7 @@ def test_a_fork_makes_a_version_that_is_promoted_by_hand(job: str, healthy: Syst
     tab.go(f"/jobs/{job}")
     flows.fork(tab, job)
     expect(tab.page.get_by_text("succeeded").first).to_be_visible(timeout=FINISH_MS)
-    expect(tab.page.get_by_label("Where the job is")).to_contain_text("by-hand@2")
+    expect(tab.page.get_by_label("Status", exact=True)).to_contain_text("by-hand@2")
     tab.page.get_by_role("link", name="Versions of by-hand").click()
     flows.promote(tab, "by-hand", 1)  # the fork's own version is served already, by the gate
     assert healthy.client.get("/v1/models/by-hand").json()["version"] == 1

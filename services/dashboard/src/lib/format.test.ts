@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { ago, between, bytes, duration, percent, plural, short, signed, usd, words } from './format'
+import { ago, between, bytes, clockOfDay, duration, percent, plural, short, signed, usd, words } from './format'
 
 test.each([
   [30, 'less than a minute'], [60, 'a minute'], [750, '13 minutes'], [5400, '1 h 30 min'], [7200, '2 h'], [200_000, '2 days'],
@@ -16,3 +16,7 @@ test.each([
   [600, 1020, '10 to 17 minutes'], [30, 600, 'less than a minute to 10 minutes'], [60, 300, 'a minute to 5 minutes'], [3000, 7200, '50 minutes to 2 h'],
   [7200, 10_800, '2 to 3 h'], [7200, 9000, '2 h to 2 h 30 min'], [600, 610, '10 minutes'],
 ])('from %d to %d seconds', (low, high, text) => expect(between(low, high)).toBe(text)) // prettier-ignore
+
+test('a time of another day names the day', () => {
+  expect([clockOfDay(1_796_000_000, 1_796_000_060), clockOfDay(1_796_000_000, 1_796_200_000)].map((text) => text.includes(' '))).toEqual([false, true])
+})

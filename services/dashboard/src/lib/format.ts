@@ -53,6 +53,12 @@ export function clock(seconds: number): string {
   return new Date(seconds * 1000).toLocaleTimeString('en-GB')
 }
 
+/** The time, with the day where it is not that of `now`, which is in seconds too. */
+export function clockOfDay(seconds: number, now = Date.now() / 1000): string {
+  const [day, today] = [seconds, now].map((at) => new Date(at * 1000).toLocaleDateString('en-GB', { day: 'numeric', month: 'short' }))
+  return day === today ? clock(seconds) : `${day} ${clock(seconds)}`
+}
+
 /** "5 minutes ago". now: in seconds. */
 export function ago(seconds: number, now = Date.now() / 1000): string {
   const passed = now - seconds

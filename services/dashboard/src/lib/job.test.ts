@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest'
-import { evaluationOf, may, moneySpent, parseKey, stagesOf, timeLeft, whereInPhase, type Job, type Step } from './job'
+import { evaluationOf, may, moneySpent, parseKey, settingsOf, stagesOf, stepWords, timeLeft, whereInPhase, type Job, type Step } from './job'
 
 function job(changes: Record<string, unknown> = {}, own: Record<string, unknown> = {}): Job {
   const distillation = { domain: 'sums', phases: ['distill', 'iterate', 'evolve'], iterate: { rounds: 3 }, evolve: { turns: 1 }, progress: {}, usage: {}, budget: {}, ...own }
@@ -17,6 +17,10 @@ test.each([
   ['evaluate/dev/iterate-1/answers', { phase: 'evaluate', round: null, role: 'dev/iterate-1/answers', batch: null }],
   ['evolve', { phase: 'evolve', round: null, role: '', batch: null }],
 ])('the key %s has its parts', (text, parts) => expect(parseKey(text)).toEqual(parts))
+
+test('a step is named in words', () => {
+  expect(['iterate/2/try-1/answers/0', 'distill/train', 'evolve'].map(stepWords)).toEqual(['iterate, round 2: try 1, answers, batch 1', 'distill: train', 'evolve'])
+})
 
 describe('time left', () => {
   const progress = { eta_seconds: 750, eta_low_seconds: 740, eta_high_seconds: 760 }
@@ -39,6 +43,16 @@ test('stages follow the plan and tell where the job is', () => {
   expect(whereInPhase(stages[2])).toBe('round 2 of 3')
 })
 
+test('phases are measured by steps of the last stage before it is reached', () => {
+  const stages = stagesOf(job({}, { phase: 'iterate' }), [step('distill/train'), step('evaluate/dev/distill/answers/0')])
+  expect(stages.map(({ state }) => state)).toEqual(['done', 'done', 'now', 'waiting', 'begun'])
+})
+
+test('a failed job tells where it stopped, even without steps', () => {
+  const failed = stagesOf(job({ status: 'failed' }, { failure: { phase: 'distill' } }), [])
+  expect(failed.map(({ state }) => state)).toEqual(['unused', 'stopped', 'unused', 'unused', 'unused'])
+})
+
 test('a failed job tells where it stopped', () => {
   const stages = stagesOf(job({ status: 'failed' }), [step('pilot/guided/0'), step('distill/answers/0', 'failed')])
   expect(stages.map(({ state }) => state)).toEqual(['done', 'stopped', 'unused', 'unused', 'unused'])
@@ -54,4 +68,11 @@ test('money is told with its limit, and a gain once there is one', () => {
   expect(moneySpent(job({}, { usage: { usd_spent: 1.5 }, budget: { max_usd: 5 } }))).toBe('$1.50 of $5.00')
   expect(evaluationOf(job())).toBeNull()
   expect(evaluationOf(job({}, { evaluation_result: { delta: 0.1, ci95: [0, 0.2] } }))?.delta).toBe(0.1)
+})
+
+test('the settings that decide are told as texts, and only those of the phases that run', () => {
+  const own = { phases: ['iterate'], primary_metric: { type: 'number' }, guidance: 'auto', iterate: { rounds: 2, tries: 1, strategy: 'critique' }, adapter: { method: 'lora', rank: 16, alpha: 32 }, budget: { max_calls: 1 } }
+  const told = Object.fromEntries(settingsOf(job({ model: 'tiny', seed: 0 }, own)))
+  expect(told).toMatchObject({ Student: 'tiny', Grader: 'number', Iterate: '2 rounds, 1 try, critique', Training: 'lora, rank 16, alpha 32', Budget: '1 call', Seed: '0' })
+  expect(Object.keys(told)).not.toContain('Guidance')
 })

@@ -1,7 +1,7 @@
 /** What is said of a job: its time left, its money, its stages. Pure. */
 
 import type { components } from './api/schema'
-import { between, count, duration, usd } from './format'
+import { between, count, dateTime, duration, plural, usd, words } from './format'
 
 type Schemas = components['schemas']
 export type Job = Schemas['JobObject']
@@ -12,6 +12,8 @@ export type JobStatus = Schemas['JobStatus']
 export const STATUSES: JobStatus[] = [
   'validating_files', 'queued', 'running', 'pausing', 'paused', 'cancelling', 'cancelled', 'succeeded', 'failed',
 ] // prettier-ignore
+/** What a phase repeats. */
+const UNITS: Record<string, string> = { iterate: 'round', evolve: 'turn' }
 const ENDED: JobStatus[] = ['succeeded', 'failed', 'cancelled']
 /** What can be asked of a job, and the statuses in which the API does it. */
 const MOVES: Record<Move, JobStatus[]> = {
@@ -90,11 +92,22 @@ export function parseKey(text: string): StepKey {
   return { phase, round, role: rest.join('/'), batch }
 }
 
+/** "iterate/2/try-1/answers/0" as "iterate, round 2: try 1, answers, batch 1". */
+export function stepWords(text: string): string {
+  const { phase, round, role, batch } = parseKey(text)
+  const where = [phase, ...(round === null ? [] : [`${UNITS[phase] ?? 'round'} ${round}`])].join(', ')
+  const what = [...role.split('/').filter(Boolean).map((part) => words(part.replaceAll('-', ' '))), ...(batch === null ? [] : [`batch ${batch + 1}`])].join(', ')
+  return what ? `${where}: ${what}` : where
+}
+
+/** A job among others of its name: "shell, 1 Dec 2026, 00:43". */
+export const jobLabel = (job: Job): string => `${job.suffix}, ${dateTime(job.created_at)}`
+
 export interface Stage {
   name: string
   /** "round" or "turn" of a stage that repeats. */
   unit: string | null
-  state: 'done' | 'now' | 'waiting' | 'stopped' | 'unused'
+  state: 'done' | 'now' | 'begun' | 'waiting' | 'stopped' | 'unused'
   steps: number
   done: number
   failed: number
@@ -113,8 +126,6 @@ export interface Part {
   tries: string[]
 }
 
-const UNITS: Record<string, string> = { iterate: 'round', evolve: 'turn' }
-
 /** The stages of a job as it was planned, with what its steps tell of each. */
 export function stagesOf(job: Job, steps: Step[]): Stage[] {
   const spec = job.distillation
@@ -130,7 +141,9 @@ export function stagesOf(job: Job, steps: Step[]): Stage[] {
     const planned = name === 'iterate' ? (spec.iterate?.rounds ?? 1) : name === 'evolve' ? (spec.evolve?.turns ?? 1) : 0
     const over = job.status === 'succeeded' || (name !== 'evaluate' && place < last)
     const isNow = !hasEnded(job) && spec.phase === name
-    const state = isNow ? 'now' : over ? 'done' : own.length && hasEnded(job) ? 'stopped' : own.length && name !== 'evaluate' ? 'done' : hasEnded(job) ? 'unused' : 'waiting'
+    const ended = hasEnded(job)
+    const stopped = ended && (own.length > 0 || spec.failure?.phase === name)
+    const state = isNow ? 'now' : over ? 'done' : stopped ? 'stopped' : ended ? 'unused' : !own.length ? 'waiting' : name === 'evaluate' ? 'begun' : 'done'
     const starts = own.flatMap(({ step }) => step.started_at ?? [])
     const ends = own.flatMap(({ step }) => step.finished_at ?? [])
     return {
@@ -166,6 +179,26 @@ export function whereInPhase(stage: Stage | undefined): string {
   if (!stage?.unit || stage.parts.length < 2) return ''
   const begun = stage.parts.filter((part) => part.steps > 0).length
   return begun ? `${stage.unit} ${begun} of ${stage.parts.length}` : ''
+}
+
+/** What decides about the training, by name, as texts. */
+export function settingsOf(job: Job): [string, string][] {
+  const { primary_metric: metric, phases = [], teacher, judge, guidance, iterate, evolve, adapter, budget } = job.distillation
+  const has = (phase: string) => (phases as string[]).includes(phase)
+  return [
+    ['Student', job.model],
+    ['Teacher', teacher?.provider ?? 'default'],
+    ['Judge', judge?.provider ?? 'default'],
+    ['Grader', typeof metric === 'string' ? metric : metric?.type],
+    ['Phases', phases.join(', ')],
+    ['Guidance', has('distill') ? guidance : null],
+    ['Iterate', has('iterate') && iterate ? `${plural(iterate.rounds ?? 1, 'round')}, ${plural(iterate.tries ?? 1, 'try', 'tries')}, ${iterate.strategy}` : null],
+    ['Evolve', has('evolve') && evolve ? `${plural(evolve.turns ?? 1, 'turn')}, ${words(evolve.strategy ?? '')}` : null],
+    ['Training', adapter ? (adapter.method === 'full' ? 'all weights' : `${adapter.method}, rank ${adapter.rank}, alpha ${adapter.alpha}`) : null],
+    ['Longest answer', job.distillation.answer_tokens ? plural(job.distillation.answer_tokens, 'token') : null],
+    ['Budget', budget?.max_usd == null && budget?.max_calls == null ? 'no limit' : [budget.max_usd != null && usd(budget.max_usd), budget.max_calls != null && plural(budget.max_calls, 'call')].filter(Boolean).join(', ')],
+    ['Seed', `${job.seed}`],
+  ].flatMap(([name, value]): [string, string][] => (name && value ? [[name, value]] : []))
 }
 
 const ASKED = ['model', 'training_file', 'validation_file', 'suffix', 'seed', 'hyperparameters', 'metadata'] as const

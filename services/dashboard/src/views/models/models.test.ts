@@ -28,7 +28,7 @@ test('each version stands below the one that it goes on from, and every one stan
 test('a canary says who answers whom, and how it ends', () => {
   expect(canaryWords(canary())).toContain('Version 2 answers 10 % of the conversations, version 1 the rest.')
   expect(canaryWords(canary({ shadow: true }))).toContain('whose answers are dropped')
-  expect(canaryWords(canary({ goal: { metric: 'errors' }, promote: true }))).toContain('takes the alias')
+  expect(canaryWords(canary({ goal: { metric: 'errors' }, promote: true }))).toContain('promoted if it does none')
   const standing = { step: 2, served: { requests: 5, loss: 0 }, canary: { requests: 1, loss: 0 } }
   expect(stepWords(canary({ steps: [5, 25, 50], standing }))).toBe('step 2 of 3: 5 %, 25 %, 50 %')
   expect(evidenceWords({ ...standing, harm: 0.4, gain: 0 })).toBe('evidence of harm 0.40, of a gain 0.00; at 1 it decides')

@@ -68,9 +68,9 @@ export function canaryWords(canary: Canary): string {
   const now = canary.shadow
     ? `Version ${canary.served} answers everybody. Copies of ${share} go to version ${canary.version}, whose answers are dropped.`
     : `Version ${canary.version} answers ${share}, version ${canary.served} the rest.`
-  if (!canary.goal) return `${now} It goes on until somebody ends it, or the alias moves.`
-  const end = canary.promote ? 'and takes the alias if it does none' : 'and stops without a change if it does none'
-  return `${now} It returns by itself on harm, ${end}.`
+  if (!canary.goal) return `${now} It runs until somebody ends it or another version is served.`
+  const end = canary.promote ? 'and promoted if it does none' : 'and ends without a change if it does none'
+  return `${now} It is rolled back by itself on harm, ${end}.`
 }
 
 /** "step 2 of 3: 25 %" of a canary with a goal. */

@@ -16,10 +16,10 @@ export const PHASE_WORDS: Record<Phase, string> = {
 }
 export const PHASES = Object.keys(PHASE_WORDS) as Phase[]
 export const GUIDANCE: Record<Schemas['Guidance'], string> = {
-  auto: 'as the pilot finds',
+  auto: 'decided by the pilot',
   weak: 'always',
   none: 'never',
-  best: 'the better of both, by question',
+  best: 'the better answer of each question',
 }
 
 export type GraderKind = Schemas['GraderKindObject']

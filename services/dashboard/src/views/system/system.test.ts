@@ -27,8 +27,8 @@ test('what is missing stands before what is odd', () => {
     'Workers of the queue train are missing',
     'Redis is missing',
     '1 step waits in the queue weak, which no process serves',
-    'The provider default gets nothing but probes',
-    'judge@a:1 ended without a word',
+    'The provider default gets only test calls',
+    'judge@a:1 stopped responding',
     '1 of 2 calls to spare failed in the last hour',
   ])
   expect(told[3]?.remedy).toContain('HTTP 500')
@@ -49,10 +49,10 @@ test('queues tell their steps by state', () => {
 })
 
 test('how much a provider takes', () => {
-  expect(trafficWords(provider({ in_use: 1 }))).toBe('takes 8 calls at once, 1 on its way')
-  expect(trafficWords(provider({ limit: 2 }))).toBe('bears 2 of 8 calls at once now, 0 on their way')
-  expect(rateWords(provider({ requests_per_minute: 60 }))).toBe('at most 60 requests a minute')
-  expect(rateWords(provider({}))).toBe('no limit a minute')
+  expect(trafficWords(provider({ in_use: 1 }))).toBe('at most 8 calls at once, 1 open')
+  expect(trafficWords(provider({ limit: 2 }))).toBe('now limited to 2 of 8 calls at once, 0 open')
+  expect(rateWords(provider({ requests_per_minute: 60 }))).toBe('at most 60 requests per minute')
+  expect(rateWords(provider({}))).toBe('no limit per minute')
 })
 
 test('metrics are read with their labels, and chats are counted by model', () => {

@@ -56,13 +56,13 @@ export function findings(ready: Readiness | undefined, system: System | undefine
     if (provider.traffic?.breaker === 'open') {
       told.push({
         tone: 'bad',
-        title: `The provider ${provider.name} gets nothing but probes`,
+        title: `The provider ${provider.name} gets only test calls`,
         remedy: provider.traffic.cause ? `It failed too often in a row, the last time with: ${provider.traffic.cause}` : 'It failed too often in a row.',
       })
     }
   }
   for (const process of system?.processes ?? []) {
-    if (process.state === 'lost') told.push({ tone: 'warn', title: `${process.id} ended without a word`, remedy: 'Its steps are taken by another worker. The log of the service says why it ended.' })
+    if (process.state === 'lost') told.push({ tone: 'warn', title: `${process.id} stopped responding`, remedy: 'Another worker takes its steps. The log of the service says why it ended.' })
   }
   for (const calls of system?.calls ?? []) {
     const { all, failed } = failedOf(calls)
@@ -95,16 +95,16 @@ export const loads = (system: System): Load[] =>
     failed: steps['failed'] ?? 0,
   }))
 
-/** "at most 8, now 4, 2 on their way". */
+/** "at most 8 calls at once, 2 open". */
 export function trafficWords(provider: Provider): string {
   const { traffic } = provider
   if (!traffic) return ''
-  const bears = traffic.limit < traffic.most ? `bears ${count(traffic.limit)} of ${count(traffic.most)} calls at once now` : `takes ${plural(traffic.most, 'call')} at once`
-  return `${bears}, ${count(traffic.in_use)} on ${traffic.in_use === 1 ? 'its' : 'their'} way`
+  const bears = traffic.limit < traffic.most ? `now limited to ${count(traffic.limit)} of ${count(traffic.most)} calls at once` : `at most ${plural(traffic.most, 'call')} at once`
+  return `${bears}, ${count(traffic.in_use)} open`
 }
 
 export function rateWords(provider: Provider): string {
   const { requests_per_minute: requests, tokens_per_minute: tokens } = provider.traffic ?? {}
   const limits = [requests != null && `${count(requests)} requests`, tokens != null && `${count(tokens)} tokens`].filter(Boolean)
-  return limits.length ? `at most ${limits.join(' and ')} a minute` : 'no limit a minute'
+  return limits.length ? `at most ${limits.join(' and ')} per minute` : 'no limit per minute'
 }
