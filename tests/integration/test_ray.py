@@ -26,6 +26,7 @@ from shared.contracts.steps import StepRequest, StepResult
 from shared.platform import process_guard, ray_api
 from shared.platform.settings import PlatformSettings, platform_settings
 from shared.queue.step_task import StepContext
+from tests.fakes.loopback import LOOPBACK
 from tests.fakes.ports import free_port, wait_until
 from tests.fakes.remote_steps import attempt, host, request_of
 from tests.fakes.start import ROOT
@@ -44,7 +45,7 @@ PATIENT = {
     "RAY_worker_register_timeout_seconds": "600",
     "RAY_memory_monitor_refresh_ms": "0",  # it would end our job for the memory that others take
 }
-REQUEST, LONG = request_of(epochs=20), request_of(epochs=100, copies=40)
+REQUEST, LONG = request_of(epochs=10), request_of(epochs=100, copies=40)
 
 
 @pytest.fixture(scope="module")
@@ -91,6 +92,7 @@ def ray(student: Path) -> Iterator[str]:
         address = f"http://127.0.0.1:{ports['dashboard-port']}"
         try:
             wait_until(lambda: isinstance(ray_api.version(address), str), 900, "the dashboard of Ray")
+            wait_until(lambda: takes_jobs(address), 900, "a machine of Ray that takes jobs")
             yield address
         finally:
             head.terminate()
@@ -106,7 +108,7 @@ def worker(tmp_path: Path, student: Path, monkeypatch: pytest.MonkeyPatch) -> It
         "METEOR_STUDENT_MODEL": "tiny",
         "METEOR_STUDENT_PATH": str(student),
         "METEOR_TRAINER_THREADS": "1",
-        "METEOR_TRAINER_CHECKPOINT_STEPS": "20",
+        "METEOR_TRAINER_CHECKPOINT_STEPS": "10",
     }.items():
         monkeypatch.setenv(name, value)
     for cached in (platform_settings, trainer_settings):
@@ -114,6 +116,12 @@ def worker(tmp_path: Path, student: Path, monkeypatch: pytest.MonkeyPatch) -> It
     yield settings
     for cached in (platform_settings, trainer_settings):
         cached.cache_clear()
+
+
+def takes_jobs(address: str) -> bool:
+    """Some time after the dashboard answers."""
+    answer = LOOPBACK.post(f"{address}{ray_api.JOBS}", json={"entrypoint": "true"}, timeout=60)
+    return answer.is_success
 
 
 def launcher(worker: PlatformSettings, address: str = "") -> Launcher:
@@ -170,7 +178,7 @@ async def test_a_training_that_began_here_goes_on_under_ray_and_learns_the_same(
     second = attempt(worker, 3, REQUEST, "step-moves")
     result = await launcher(worker, ray).run(REQUEST, second)
     assert result.adapter == wanted.adapter, "byte for byte"
-    assert result.metrics["resumed_from_step"] >= 20
+    assert result.metrics["resumed_from_step"] >= 10
     assert result.curve == wanted.curve
     settings = TrainerSettings(launcher="ray", ray_address=ray)
     async with RayCluster(settings).open() as cluster:
