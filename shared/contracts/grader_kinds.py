@@ -1,10 +1,8 @@
 """Graders that verify: what a job may ask for beyond the named text similarities, each with its own settings."""
 
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -256,12 +254,6 @@ class LabelModelGrader(_AsksModel):
         return self
 
 
-def _with_readable_port(url: str) -> str:
-    if urlsplit(url).port == 0:  # raises ValueError for one above 65535, and for brackets that hold no address
-        raise ValueError("port 0 leads nowhere")
-    return url
-
-
 class EndpointGrader(GraderKind):
     """The user's own HTTP service: POST {"attempts": [{"sample": {...}, "item": {...}}, ...]} -> {"scores": [a number from 0 to 1, or
     null where a row cannot be graded, ...]}, one for each attempt in their order.
@@ -271,10 +263,7 @@ class EndpointGrader(GraderKind):
     """
 
     type: Literal["endpoint"]
-    url: Annotated[str, AfterValidator(_with_readable_port)] = Field(
-        max_length=2000,
-        pattern=r"^https?://(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?(?:[/?][!-\"$-~]*)?$",
-    )
+    url: str = Field(max_length=2000, pattern=r"^https?://[^\s@/?#]+(?:[/?][^\s#]*)?$")
     name: str | None = Field(default=None, max_length=200)
     batch_size: Whole = Field(default=32, ge=1, le=1000)
     timeout_s: Number = Field(default=30.0, gt=0, le=600)

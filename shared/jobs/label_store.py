@@ -58,7 +58,7 @@ class LabelStore:
         if not questions:
             return 0
         mine = labels.c.project_id == project_id
-        with writing(self.engine) as connection:
+        with (reading if dry_run else writing)(self.engine) as connection:
             every = connection.execute(select(labels.c.id, labels.c.question).where(mine))
             there = [name for name, question in every if question.strip() in questions]
             for start in range(0, 0 if dry_run else len(there), AT_ONCE):

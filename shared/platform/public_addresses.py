@@ -2,6 +2,7 @@
 
 import ipaddress
 from collections.abc import Iterable
+from urllib.parse import urlsplit
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -15,6 +16,16 @@ NOT_PUBLIC_EITHER = tuple(map(ipaddress.ip_network, ("192.0.0.0/24", "fec0::/10"
 def networks_of(text: str) -> tuple[Network, ...]:
     """ "10.1.0.0/16, fd00::/8" -> networks. Raises ValueError."""
     return tuple(ipaddress.ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
+
+
+def unreadable(url: str) -> str | None:
+    """Why no connection can be made to a URL's host and port, whatever its name leads to; None where one can."""
+    try:
+        url.encode("ascii")
+        parts = urlsplit(url)
+        return None if parts.hostname and parts.port != 0 else "it has no host, or port 0"
+    except ValueError as error:  # letters that are not ASCII, a port above 65535, brackets that hold no address
+        return str(error)
 
 
 def literal(host: str) -> Address | None:

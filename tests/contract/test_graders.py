@@ -56,6 +56,8 @@ def test_a_grader_is_checked_and_comes_back_as_it_was_given(graders: Any):
         ({"type": "sql_result", "database": "file-none"}, "grader.database", "file-none"),
         ({"type": "json_schema", "schema": {"type": "nonsense"}}, "grader.schema", "no JSON schema"),
         ({"type": "python", "source": "def grade(:"}, "grader.source", "cannot be compiled"),
+        ({"type": "endpoint", "url": "https://2(\U0006e85f"}, "grader.url", "cannot be read"),
+        ({"type": "string_check", "name": {}}, "grader.name", "string"),
     ],
 )
 def test_what_is_wrong_is_said(graders: Any, grader: dict[str, Any], param: str, says: str):

@@ -72,7 +72,11 @@ def test_runs_with_items_of_a_row_are_named_with_the_request_that_deletes_them(s
         ran(system, type="file_id", id=file),
         ran(system, type="file_content", content=nested),
         ran(system, type="file_content", content=[{"item": {"question": second.question}}]),
-        ran(system, type="file_content", content=[{"item": {"question": "q", "id": first.id}}]),
+        ran(
+            system,
+            type="file_content",
+            content=[{"item": {"question": "q", "id": [1]}}, {"item": {"question": "q", "id": first.id}}],
+        ),
     ]
     told = forget(system, file=file, rows=[first.id])
     assert [(one.run, one.file, one.items) for one in told.evals] == [

@@ -36,7 +36,8 @@ def texts_of_rows(context: ProjectContext, held: Sequence[HeldBy]) -> set[str]:
     files = {file.id: file for file in context.stores.catalog.datasets(context.project)}
     texts = set[str]()
     for one in held:
-        for row in _read(context, files[one.file], one.rows):
+        file = files.get(one.file)  # None where it was deleted meanwhile
+        for row in _read(context, file, one.rows) if file else ():
             texts.update(text.strip() for text in (row.question, row.asked, row.text, row.spoken))
     return texts - {""}
 
@@ -83,7 +84,8 @@ def _items(context: ProjectContext, run: JobRecord, request: EvalRun) -> list[Js
 
 
 def _holds(item: Json, ids: frozenset[str], texts: frozenset[str]) -> bool:
-    return item.get("id") in ids or any(text.strip() in texts for text in _strings(item))
+    own = item.get("id")
+    return (isinstance(own, str) and own in ids) or any(text.strip() in texts for text in _strings(item))
 
 
 def _strings(value: Any) -> Iterator[str]:

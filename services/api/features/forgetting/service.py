@@ -23,15 +23,16 @@ def forget(context: ProjectContext, request: ForgetRequest) -> ForgetResult:
     traces = traces_of(context, there.rows, request.file)
     _check(request, there, traces)
     texts = texts_of_chats(context, there.completions) | texts_of_rows(context, traces.datasets)
+    ids = () if request.file is not None else there.rows  # ids of rows of a file mean something in its versions alone
+    # All that is read is read before anything is deleted: the labels' texts are known from the chats alone, so the chats go last.
+    evals = list(runs_with(context, ids, texts, traces.datasets))
+    labels = context.stores.labels.forget(context.project, texts, request.dry_run)
     gone, cached = there, 0
     if not request.dry_run:
         gone = _of(context, request, dry_run=False)
         traces = traces_of(context, gone.rows, request.file)  # again: an import may have stored rows meanwhile
-        texts |= texts_of_rows(context, traces.datasets)
-    labels = context.stores.labels.forget(context.project, texts, request.dry_run)
-    if not request.dry_run:
+        labels += context.stores.labels.forget(context.project, texts_of_rows(context, traces.datasets))
         cached = _copies_of(context, request, gone)
-    ids = () if request.file is not None else gone.rows  # ids of rows of a file mean something in its versions alone
     return ForgetResult(
         dry_run=request.dry_run,
         completions=len(gone.completions),
@@ -41,7 +42,7 @@ def forget(context: ProjectContext, request: ForgetRequest) -> ForgetResult:
         rows=gone.rows,
         datasets=traces.datasets,
         models=traces.models,
-        evals=list(runs_with(context, ids, texts, traces.datasets)),
+        evals=evals,
         exports=exports_of(context, traces.models),
         retrain=traces.retrain,
     )

@@ -18,7 +18,7 @@ from shared.contracts.grader_kinds import (
     parts_of,
 )
 from shared.contracts.problems import Problem
-from shared.platform.public_addresses import literal, may_connect
+from shared.platform.public_addresses import literal, may_connect, unreadable
 from shared.sandbox.confine import missing
 
 
@@ -71,6 +71,13 @@ def _unfit(context: ProjectContext, param: str, grader: VerifyingGrader) -> Iter
             )
         elif isinstance(grader, PythonGrader):
             yield from _bad_source(param, grader)
+    elif isinstance(grader, EndpointGrader) and (why := unreadable(grader.url)):
+        yield Problem(
+            code="bad_address",
+            param=f"{param}.url",
+            message=f"the address of the endpoint grader cannot be read: {why}",
+            remedy="write it in ASCII (names in other scripts as xn--..., the rest percent-encoded), with a port from 1 to 65535",
+        )
     elif isinstance(grader, EndpointGrader):
         address = literal(urlsplit(grader.url).hostname or "")
         if address is not None and not may_connect(address, context.platform.grader_networks):
