@@ -10,8 +10,9 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import TypeVar
 
 from services.trainer import supervisor
 from services.trainer.runs import Ended, Run, Runs
@@ -30,6 +31,7 @@ from shared.queue.step_task import Handler, StepContext
 log = get_logger(__name__)
 LOOK_S = 1.0
 LOG_LINES = 60
+T = TypeVar("T")
 
 
 class Watch:
@@ -60,7 +62,7 @@ class Watch:
                 self.runs.report(self.run.id, self.context.latest)
                 self._told = self.context.latest
         except ObjectsUnavailable as error:
-            log.warning("the worker cannot be told", reason=error.message)
+            log.warning("progress cannot be stored", reason=error.message)
         if time.monotonic() - self._seen > self.run.abandoned_after_s:
             return f"no worker has followed it for {self.run.abandoned_after_s:.0f} s"
         return ""
@@ -74,7 +76,7 @@ async def work(run: Run, settings: PlatformSettings, handlers: Mapping[StepKind,
     if reason := await asyncio.to_thread(watch.look):
         log.info("the run does not begin", run=run.id, reason=reason)
         return 2
-    task = asyncio.ensure_future(_ended(run, context, handlers))
+    task = asyncio.ensure_future(_run_and_store(run, runs, context, handlers))
     watching = asyncio.ensure_future(watch.until_it_must_end())
     told = asyncio.ensure_future(_sigterm())
     await asyncio.wait({task, watching, told}, return_when=asyncio.FIRST_COMPLETED)
@@ -87,7 +89,6 @@ async def work(run: Run, settings: PlatformSettings, handlers: Mapping[StepKind,
             await task
         return 2
     ended = task.result()
-    await asyncio.to_thread(runs.end, run.id, ended)
     if ended.failed is None:
         shutil.rmtree(context.scratch, ignore_errors=True)
         return 0
@@ -96,13 +97,34 @@ async def work(run: Run, settings: PlatformSettings, handlers: Mapping[StepKind,
     return 1
 
 
+async def _run_and_store(run: Run, runs: Runs, context: StepContext, handlers: Mapping[StepKind, Handler]) -> Ended:
+    """Returns when the worker can read how the step ended."""
+    ended = await _ended(run, context, handlers)
+    await _stored(lambda: runs.end(run.id, ended), run)
+    return ended
+
+
+async def _stored(store: Callable[[], T], run: Run) -> T:
+    """Repeats a write until the storage takes it. Raises ObjectsUnavailable when that takes longer than a run waits for its worker."""
+    deadline = time.monotonic() + run.abandoned_after_s
+    while True:
+        try:
+            return await asyncio.to_thread(store)
+        except ObjectsUnavailable as error:
+            if time.monotonic() > deadline:
+                raise
+            log.warning("the result cannot be stored yet", run=run.id, reason=error.message)
+        await asyncio.sleep(LOOK_S)
+
+
 async def _ended(run: Run, context: StepContext, handlers: Mapping[StepKind, Handler]) -> Ended:
     artifacts = context.artifacts
     try:
         with artifacts.kept():
             request = StepRequest.model_validate(await asyncio.to_thread(artifacts.get_json, run.input_hash))
             result: StepResult = await handlers[run.kind](request, context)
-        return Ended(result=await asyncio.to_thread(artifacts.put_json, result.model_dump(mode="json")))
+        stored = await _stored(lambda: artifacts.put_json(result.model_dump(mode="json")), run)
+        return Ended(result=stored)
     except MeteorError as error:
         return Ended(failed=Failed.of(error))
     except Exception as error:

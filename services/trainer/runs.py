@@ -1,8 +1,11 @@
 """What a worker and a step that runs on another machine tell each other: small objects below the step's checkpoints.
 
-    checkpoints/<step>/run/owner         of the worker: which run has the step, and a count that grows while somebody follows it
-    checkpoints/<step>/run/<run>.progress  of the run
-    checkpoints/<step>/run/<run>.ended     of the run: its result or its error
+    checkpoints/<step>/run/<attempt>.owner  of the worker: which run has the step, and a count that grows while somebody follows it
+    checkpoints/<step>/run/<run>.progress   of the run
+    checkpoints/<step>/run/<run>.ended      of the run: its result or its error
+
+Each attempt writes an owner of its own, and the newest attempt's counts. So an older attempt that writes late changes nothing, also on
+storage without conditional writes.
 
 Rows, models and results travel as artifacts. Whatever clears a step's checkpoints clears these, too. Raises ObjectsUnavailable.
 """
@@ -15,6 +18,8 @@ from shared.artifacts.opening import CHECKPOINTS, checkpoints_of_all
 from shared.contracts.steps import Progress, StepKind, Wire
 from shared.jobs.step_store import Claim
 from shared.platform.settings import PlatformSettings
+
+OWNER = ".owner"
 
 
 class Run(Wire):
@@ -49,6 +54,11 @@ class Ended(Wire):
     result: str | None = None
     failed: Failed | None = None
 
+    @property
+    def is_final(self) -> bool:
+        """Whether another run would end in the same way."""
+        return self.failed is None or self.failed.family != "transient"
+
 
 @dataclass(frozen=True)
 class Runs:
@@ -65,16 +75,27 @@ class Runs:
         return f"{CHECKPOINTS}/{self.step_id}/run/{name}"
 
     def owner(self) -> Owner | None:
-        content = self._objects.get(self._key("owner"))
-        return None if content is None else Owner.model_validate_json(content)
+        """The newest attempt's."""
+        while attempts := self._attempts():
+            content = self._objects.get(self._key(f"{attempts[-1]}{OWNER}"))
+            if content is not None:  # else it was removed after it was listed
+                return Owner.model_validate_json(content)
+        return None
 
     def own(self, owner: Owner) -> bool:
         """False where a newer attempt has the step; then nothing is written."""
-        there = self.owner()
-        if there is not None and there.attempt > owner.attempt:
+        attempts = self._attempts()
+        if attempts and attempts[-1] > owner.attempt:
             return False
-        self._objects.put(self._key("owner"), owner.model_dump_json().encode())
+        self._objects.put(self._key(f"{owner.attempt}{OWNER}"), owner.model_dump_json().encode())
+        # A folder's listing may miss a file that is made meanwhile, so the one before it stays.
+        self._objects.delete(self._key(f"{attempt}{OWNER}") for attempt in attempts[:-2])
         return True
+
+    def _attempts(self) -> list[int]:
+        """That have written an owner, in ascending order."""
+        names = (item.key.rpartition("/")[2] for item in self._objects.list(f"{CHECKPOINTS}/{self.step_id}/run"))
+        return sorted(int(name.removesuffix(OWNER)) for name in names if name.endswith(OWNER))
 
     def progress(self, run: str) -> Progress | None:
         content = self._objects.get(self._key(f"{run}.progress"))

@@ -33,12 +33,15 @@ class Job:
 
 @dataclass
 class RayJobsServer:
-    """token: that is asked for. broken: answers 500, as a dashboard that has lost its cluster. stays: a stopped job does not end."""
+    """token: that is asked for. broken: answers 500, as a dashboard that has lost its cluster. stays: a stopped job does not end.
+    refuses: the status of the answer to each submission, and listed: jobs of others, as they are listed."""
 
     url: str = ""
     token: str = ""
     broken: bool = False
     stays: bool = False
+    refuses: int = 0
+    listed: list[dict[str, Any]] = field(default_factory=list)
     jobs: dict[str, Job] = field(default_factory=dict)
 
     def routes(self) -> list[Route]:
@@ -62,11 +65,15 @@ class RayJobsServer:
 
     async def _list(self, request: Request) -> Response:
         by_hand = {"type": "DRIVER", "submission_id": None, "job_id": "01000000", "status": "RUNNING", "message": None}
-        return self._refusal(request) or JSONResponse([by_hand, *(job.details() for job in self.jobs.values())])
+        return self._refusal(request) or JSONResponse(
+            [by_hand, *self.listed, *(job.details() for job in self.jobs.values())]
+        )
 
     async def _submit(self, request: Request) -> Response:
         if refusal := self._refusal(request):
             return refusal
+        if self.refuses:
+            return PlainTextResponse("Traceback\nValueError: entrypoint_num_gpus must be a number", self.refuses)
         body = await request.json()
         if body["submission_id"] in self.jobs:
             return PlainTextResponse(f"ValueError: Job with submission_id {body['submission_id']} already exists.", 500)

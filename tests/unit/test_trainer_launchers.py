@@ -19,6 +19,8 @@ from services.trainer.runs import Ended, Owner, Run, Runs
 from services.trainer.settings import TrainerSettings
 from services.trainer.spec import Failed
 from services.trainer.tasks import HANDLERS
+from shared.artifacts.objects import Objects, ObjectsUnavailable
+from shared.artifacts.remote import Remote
 from shared.contracts.errors import DiskLow, FatalError, MeteorError, Postponed, TransientError, UserError
 from shared.contracts.steps import Progress, StepKind, StepRequest, StepResult
 from shared.platform.settings import PlatformSettings
@@ -53,6 +55,8 @@ def one_server() -> Iterator[RayJobsServer]:
 def ray(one_server: RayJobsServer) -> RayJobsServer:
     one_server.jobs.clear()
     one_server.token, one_server.broken, one_server.stays = "", False, False
+    one_server.refuses = 0
+    one_server.listed.clear()
     return one_server
 
 
@@ -114,6 +118,7 @@ async def test_a_step_is_submitted_followed_and_returned(
     assert (body["entrypoint_num_gpus"], body["entrypoint_num_cpus"]) == (2, 3)
     told = body["runtime_env"]["env_vars"]
     assert (told["METEOR_ARTIFACTS_URL"], told["METEOR_TRAINER_PROCESSES"]) == (worker.artifacts_url, "2")
+    assert told["METEOR_DEVICE_SHARING"] == "memory", "there is no engine to borrow a device from"
     assert (told["METEOR_TRAINER_CHECKPOINT_STEPS"], told["METEOR_TRAINER_GPUS"]) == ("7", "")
     assert TrainerSettings(checkpoint_every=told["METEOR_TRAINER_CHECKPOINT_EVERY"]).checkpoint_every.seconds == 60
     assert "a-secret" not in str(body)
@@ -155,6 +160,19 @@ async def test_a_result_that_came_while_nobody_followed_is_taken(ray: RayJobsSer
     ray.jobs.clear()
     assert await launcher(ray, worker).run(request_of(), context) == RESULT
     assert not ray.jobs
+
+
+async def test_only_a_final_failure_of_an_earlier_run_is_taken(ray: RayJobsServer, worker: PlatformSettings):
+    """The worker was killed before it read how the run ended."""
+    runs = Runs(worker, STEP)
+    runs.own(Owner(attempt=1, run=FIRST))
+    runs.end(FIRST, Ended(failed=Failed.of(UserError("no rows", code="no_rows"))))
+    with pytest.raises(UserError, match="no rows"):
+        await launcher(ray, worker).run(request_of(), attempt(worker, 2))
+    assert not ray.jobs, "it would fail again"
+    runs.end(FIRST, Ended(failed=Failed.of(TransientError("out of memory"))))
+    task, _ = await follow(ray, worker, 3, SECOND)
+    await cancelled(task)
 
 
 def _job(run: str, status: str = "RUNNING") -> Job:
@@ -244,6 +262,58 @@ async def test_a_cluster_that_is_away_costs_no_attempt(
     assert await task == RESULT
 
 
+@pytest.mark.parametrize(
+    ("status", "family"), [(400, FatalError), (422, FatalError), (401, Postponed), (403, Postponed), (503, Postponed)]
+)
+async def test_only_an_invalid_submission_fails_the_step(
+    ray: RayJobsServer, worker: PlatformSettings, status: int, family: type[MeteorError]
+):
+    ray.refuses = status
+    with pytest.raises(family, match="entrypoint_num_gpus must be a number") as caught:
+        await launcher(ray, worker).run(request_of(), attempt(worker, 1))
+    assert caught.value.code == ("ray_refused" if family is FatalError else "cluster_unavailable")
+
+
+async def test_jobs_of_others_and_unknown_states_disturb_nothing(ray: RayJobsServer, worker: PlatformSettings):
+    ray.listed.append({"submission_id": "somebody-elses", "status": None, "message": 7})
+    task, context = await follow(ray, worker)
+    ray.jobs[FIRST].status = "RESUMING"
+    await asyncio.sleep(0.1)
+    assert not task.done(), "a state that this version does not know counts as running"
+    finish(Runs(worker, STEP), FIRST, context, ray)
+    assert await task == RESULT
+
+
+async def test_an_answer_of_another_form_costs_no_attempt(ray: RayJobsServer, worker: PlatformSettings):
+    ray.jobs[FIRST] = _job(FIRST, None)  # pyright: ignore[reportArgumentType]
+    with pytest.raises(Postponed, match="status: Input should be a valid string"):
+        await launcher(ray, worker).run(request_of(), attempt(worker, 1))
+
+
+def test_an_older_attempt_does_not_replace_a_newer_ones_owner(
+    worker: PlatformSettings, monkeypatch: pytest.MonkeyPatch
+):
+    """The newer one takes the step after the older one has looked and before it writes."""
+    runs, put = Runs(worker, STEP), Objects.put
+
+    def late(objects: Objects, key: str, content: bytes) -> None:
+        monkeypatch.setattr(Objects, "put", put)
+        assert runs.own(Owner(attempt=2, run=FIRST))
+        put(objects, key, content)
+
+    assert runs.own(Owner(attempt=1, run=FIRST))
+    monkeypatch.setattr(Objects, "put", late)
+    runs.own(Owner(attempt=1, run=None))
+    assert runs.owner() == Owner(attempt=2, run=FIRST)
+    assert not runs.own(Owner(attempt=1, run=None))
+    for number in range(3, 9):
+        assert runs.own(Owner(attempt=number, run=FIRST))
+        owner = runs.owner()
+        assert owner is not None
+        assert owner.attempt == number
+    assert len(runs._attempts()) <= 3, "a step that rests often does not collect them"
+
+
 def test_what_is_wrong_is_said_at_the_start(ray: RayJobsServer, worker: PlatformSettings, tmp_path: Path):
     launcher(ray, worker).check()
     for address, platform, said in (
@@ -323,6 +393,28 @@ async def test_the_machine_does_the_step_and_leaves_nothing(worker: PlatformSett
     assert progress is not None
     assert (progress.done, progress.metrics) == (8, {"loss": 0.5})
     assert not list((node.data / "scratch").iterdir())
+
+
+@pytest.mark.parametrize("away", [Remote, Runs])
+async def test_a_result_waits_for_a_storage_that_is_away(
+    worker: PlatformSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, away: type
+):
+    context, runs = attempt(worker, 1), Runs(worker, STEP)
+    name = "put" if away is Remote else "end"
+    write, calls = getattr(away, name), []
+
+    def fails_twice(*args: object) -> None:
+        calls.append(args)
+        if len(calls) < 3:
+            raise ObjectsUnavailable("the storage is away", "wait")
+        write(*args)
+
+    runs.own(Owner(attempt=1, run=FIRST))
+    monkeypatch.setattr(away, name, fails_twice)
+    assert await remote_step.work(a_run(context), host(tmp_path, "node"), {StepKind.SFT: _returns(RESULT)}) == 0
+    ended = runs.ended(FIRST)
+    assert ended is not None
+    assert StepResult.model_validate(context.artifacts.get_json(ended.result)) == RESULT
 
 
 async def test_the_machine_tells_an_error(worker: PlatformSettings, tmp_path: Path):

@@ -65,6 +65,7 @@ class OnCluster:
         own, devices = self.settings, self.settings.ray_gpus
         environment = {
             "METEOR_ARTIFACTS_URL": context.settings.artifacts_url,
+            "METEOR_DEVICE_SHARING": "memory",  # Ray reserves the device; there is no engine to borrow it from
             "METEOR_TRAINER_GPUS": "",  # Ray says which
             "METEOR_TRAINER_PROCESSES": str(devices or own.processes),
             "METEOR_TRAINER_CHECKPOINT_EVERY": f"PT{own.checkpoint_every.total_seconds()}S",
@@ -88,7 +89,7 @@ class Following:
     last_beat: float = 0.0
 
     async def to_the_end(self) -> Ended:
-        """Raises TransientError for a run that ended without a word, Postponed where the cluster is away or full."""
+        """Raises TransientError for a run that ended without a result, Postponed where the cluster is away or full."""
         done = await self._begin()
         seen = time.monotonic()
         while done is None:
@@ -98,20 +99,20 @@ class Following:
             except (ClusterAway, ObjectsUnavailable) as error:
                 if time.monotonic() - seen > AWAY_S:
                     raise
-                log.warning("the run is out of sight", run=self.run, reason=error.message)
+                log.warning("the run's state cannot be read", run=self.run, reason=error.message)
             if done is None:
                 await asyncio.sleep(LOOK_S)
         return done
 
     async def _begin(self) -> Ended | None:
-        """Meet the run that an earlier attempt has left, or submit one. Returns its result, where it has one already."""
+        """Follow the run of an earlier attempt if it goes on, else submit one. Returns how the earlier run ended, if that is final."""
         prefix = f"meteor-{self.context.claim.step_id}-"
         owner = await asyncio.to_thread(self.runs.owner)
         if had := owner.run if owner else None:
             self.run = had
             await self._own()  # before the cluster is asked, which may be away while the run goes on
             ended = await asyncio.to_thread(self.runs.ended, had)
-            if ended is not None and ended.result is not None:
+            if ended is not None and ended.is_final:
                 return ended
         known = await self.cluster.submitted(prefix)
         for run, status in known.items():

@@ -3,10 +3,10 @@
 import shlex
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from typing import Any, Literal
+from typing import Any, TypeVar
 
 import httpx
-from pydantic import BaseModel, TypeAdapter
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
 
 from services.trainer.launchers.port import ClusterAway, State, Status, Submission
 from services.trainer.settings import TrainerSettings
@@ -15,7 +15,9 @@ from shared.platform import ray_api
 from shared.platform.http_client import internal_client
 
 ANSWER_S = 30.0  # Ray answers a submission when a machine's agent has taken it
+INVALID = (400, 422)  # the same submission would be refused again
 NO_ROOM = ("JOB_SUPERVISOR_ACTOR_START_TIMEOUT", "JOB_SUPERVISOR_ACTOR_UNSCHEDULABLE")
+T = TypeVar("T")
 STATES = {
     "PENDING": State.WAITING,
     "RUNNING": State.RUNNING,
@@ -25,21 +27,31 @@ STATES = {
 }
 
 
-class JobDetails(BaseModel):
-    """What is read of Ray's JobDetails. submission_id: None for a driver that somebody started by hand."""
+class ListedJob(BaseModel):
+    """A job of anybody. submission_id: None for a driver that somebody started by hand."""
+
+    model_config = ConfigDict(extra="allow")
 
     submission_id: str | None = None
-    status: Literal["PENDING", "RUNNING", "STOPPED", "SUCCEEDED", "FAILED"]
+
+
+class JobDetails(BaseModel):
+    """What is read of Ray's JobDetails. status: one that this version does not know counts as running."""
+
+    status: str
     message: str | None = None
     error_type: str | None = None
 
     def as_status(self) -> Status:
         given_up = self.status == "FAILED" and self.error_type in NO_ROOM
-        return Status(State.NO_ROOM if given_up else STATES[self.status], self.message or "")
+        return Status(State.NO_ROOM if given_up else STATES.get(self.status, State.RUNNING), self.message or "")
 
 
 class JobLogs(BaseModel):
     logs: str = ""
+
+
+LISTED, DETAILS, LOGS = TypeAdapter(list[ListedJob]), TypeAdapter(JobDetails), TypeAdapter(JobLogs)
 
 
 class RayCluster:
@@ -73,12 +85,9 @@ class RayJobs:
 
     async def submitted(self, prefix: str) -> Mapping[str, Status]:
         answer = await self._ask("GET", "")
-        jobs = TypeAdapter(list[JobDetails]).validate_json(answer.content)
-        return {
-            job.submission_id: job.as_status()
-            for job in jobs
-            if job.submission_id is not None and job.submission_id.startswith(prefix)
-        }
+        jobs = self._parsed(LISTED, answer.content)
+        ours = {job.submission_id: job for job in jobs if job.submission_id and job.submission_id.startswith(prefix)}
+        return {run: self._parsed(DETAILS, job.model_dump_json()).as_status() for run, job in ours.items()}
 
     async def submit(self, submission: Submission) -> None:
         body = {
@@ -92,15 +101,18 @@ class RayJobs:
         if answer.is_success:
             return
         if await self.status(submission.id) is None:  # else another worker was first
-            words = (answer.text.strip().splitlines() or [""])[-1][:300]
-            raise ClusterAway(f"the Ray cluster at {self.address} took no job ({answer.status_code}): {words}")
+            reason = (answer.text.strip().splitlines() or [""])[-1][:300]
+            message = f"the Ray cluster at {self.address} took no job ({answer.status_code}): {reason}"
+            if answer.status_code in INVALID:
+                raise FatalError(message, code="ray_refused")
+            raise ClusterAway(message)
 
     async def status(self, run: str) -> Status | None:
         answer = await self._send("GET", run)
         if answer.status_code == 404:
             return None
         self._refused(answer)
-        return JobDetails.model_validate_json(answer.content).as_status()
+        return self._parsed(DETAILS, answer.content).as_status()
 
     async def stop(self, run: str) -> None:
         answer = await self._send("POST", f"{run}/stop", {})
@@ -108,7 +120,7 @@ class RayJobs:
             self._refused(answer)
 
     async def log(self, run: str) -> str:
-        return JobLogs.model_validate_json((await self._ask("GET", f"{run}/logs")).content).logs
+        return self._parsed(LOGS, (await self._ask("GET", f"{run}/logs")).content).logs
 
     async def _ask(self, method: str, path: str) -> httpx.Response:
         answer = await self._send(method, path)
@@ -122,6 +134,16 @@ class RayJobs:
             raise ClusterAway(
                 f"the Ray cluster at {self.address} does not answer: {error or type(error).__name__}"
             ) from error
+
+    def _parsed(self, kind: TypeAdapter[T], content: bytes | str) -> T:
+        try:
+            return kind.validate_json(content)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"]))
+            raise ClusterAway(
+                f"the Jobs API at {self.address} sent an answer of another form: {where}: {first['msg']}"
+            ) from None
 
     def _refused(self, answer: httpx.Response) -> None:
         """Raises ClusterAway: what an operator mends goes on without a loss."""
