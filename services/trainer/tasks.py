@@ -128,7 +128,7 @@ async def _run(spec: Spec, context: StepContext, bytes_to_write: int = 0) -> Don
         artifacts.check_room(context.scratch, bytes_to_write)
         context.progress(done, total, **metrics)
 
-    borrower = f"step {context.claim.step_id}"
+    borrower = f"step {context.claim.step_id} attempt {context.claim.attempt}"
     device = borrowed(spec.kind, borrower, context.settings, trainer_settings(), context.waits_for)
     async with device, kept_elsewhere(context, spec.checkpoints):
         return await supervisor.run(spec, log, on_progress, trainer_settings().stop_within.total_seconds())

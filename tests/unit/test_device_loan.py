@@ -42,6 +42,7 @@ class Engine:
         """What the supervisor does when the engine is idle, without the wait for late requests."""
         with self.scheduler._lock:
             assert self.scheduler._next()
+        self.scheduler.freed()
 
 
 @pytest.fixture

@@ -188,6 +188,8 @@ def test_a_training_waits_for_the_device_as_a_model_does(device: Device):
     assert device.swaps(after=1)
     assert device.scheduler.lent
     assert device.ask("first") is ModelState.LENT
+    assert device.scheduler.borrow("t", 20).state is ModelState.WAITING  # the server still holds the device
+    device.scheduler.freed()
     status = device.scheduler.borrow("t", 20)
     assert (status.state, status.serving) == (ModelState.LENT, "first")
     assert status.sentence("first") == "a training uses the engine's device; the engine serves first afterwards"
@@ -195,8 +197,31 @@ def test_a_training_waits_for_the_device_as_a_model_does(device: Device):
     assert device.scheduler.give_back("t").state is ModelState.LENT  # until the keeper has seen it
     assert device.scheduler.loan_is_over()
     assert not device.scheduler.lent
-    device.scheduler.woke()
+    assert device.scheduler.woke()
     assert device.ask("first") is ModelState.READY
+
+
+def test_a_request_is_repeated_while_the_device_is_freed_for_it(device: Device):
+    device.scheduler.borrow("t", 20)
+    assert device.swaps(after=RULES.linger)
+    for _ in range(3):
+        assert device.scheduler.borrow("t", 20).state is ModelState.WAITING
+        device.clock.now += 15
+    assert not device.scheduler.loan_is_over()
+
+
+def test_nothing_is_served_when_the_device_was_lent_during_a_start_or_while_it_woke(device: Device):
+    device.scheduler.start_begins()
+    device.scheduler.borrow("t", 20, held=True)
+    assert not device.scheduler.start_succeeded()
+    assert not device.scheduler.woke()
+    assert not device.scheduler.ready
+    assert device.ask("first") is ModelState.LENT
+    device.scheduler.server_died()
+    assert device.scheduler.lent  # whatever becomes of the server
+    device.scheduler.give_back("t")
+    assert device.scheduler.loan_is_over()
+    assert device.scheduler.woke()
 
 
 def test_a_loan_that_is_not_repeated_ends(device: Device):
@@ -216,6 +241,7 @@ def test_models_and_trainings_are_served_in_the_order_of_their_requests(device: 
     device.scheduler.borrow("t", 900)
     device.ask("second")
     assert device.swaps(after=RULES.linger)
+    device.scheduler.freed()
     assert device.scheduler.borrow("t", 900).state is ModelState.LENT
     assert device.scheduler.borrow("u", 900).state is ModelState.WAITING  # one at a time
     device.scheduler.request("second", 900)
@@ -226,6 +252,7 @@ def test_models_and_trainings_are_served_in_the_order_of_their_requests(device: 
     device.start(45)
     device.scheduler.borrow("t", 900)
     assert device.swaps(after=RULES.linger)
+    device.scheduler.freed()
     device.scheduler.borrow("t", 900)
     device.scheduler.borrow("u", 900)
     device.scheduler.give_back("t")
@@ -243,8 +270,10 @@ def test_a_training_keeps_the_device_when_the_keeper_is_started_anew():
     scheduler = ModelScheduler("first", RULES, Clock())
     scheduler.start_begins()
     assert scheduler.borrow("new", 20).state is ModelState.WAITING
-    assert scheduler.borrow("old", 20, held=True).state is ModelState.LENT
+    assert scheduler.borrow("old", 20, held=True).state is ModelState.WAITING  # the server that starts must end first
     assert scheduler.lent
+    scheduler.freed()
+    assert scheduler.borrow("old", 20, held=True).state is ModelState.LENT
 
 
 def test_a_dead_server_makes_room_for_a_training(device: Device):

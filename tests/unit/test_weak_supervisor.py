@@ -211,7 +211,7 @@ class Lending(Running):
     def lent(self) -> None:
         """A training asks until it has the device."""
         wait_until(lambda: self.scheduler.borrow("t", 60).state is ModelState.LENT, 30, "the loan")
-        wait_until(lambda: self.engine.state == EngineState.LENT, 30, "the engine to have lent its device")
+        assert self.engine.state == EngineState.LENT  # no server holds it
 
     def returned(self, starts: int) -> None:
         self.scheduler.give_back("t")
@@ -219,13 +219,12 @@ class Lending(Running):
 
 
 @contextmanager
-def lending(folder: Path, **options) -> Iterator[Lending]:
-    run = Lending(folder, **options)
+def lending(run: Lending) -> Iterator[Lending]:
     run.thread.start()
     try:
         with pytest.MonkeyPatch.context() as patched:
             patched.setattr(model_scheduler, "SETTLE_S", 0.1)
-            run.ready()
+            wait_until(lambda: run.engine.state in (EngineState.READY, EngineState.LENT), 20, "the start")
             yield run
     finally:
         run.engine.stop()
@@ -233,7 +232,7 @@ def lending(folder: Path, **options) -> Iterator[Lending]:
 
 
 def test_it_sleeps_while_a_training_has_the_device_and_the_same_server_goes_on(tmp_path: Path):
-    with lending(tmp_path) as run:
+    with lending(Lending(tmp_path)) as run:
         assert run.scheduler.status().sleep_mode == SleepMode(available=True)
         run.lent()
         assert (tmp_path / "asleep").read_text() == "1"
@@ -245,33 +244,59 @@ def test_it_sleeps_while_a_training_has_the_device_and_the_same_server_goes_on(t
 
 
 def test_where_vllm_cannot_sleep_it_is_stopped_and_started_again(tmp_path: Path):
-    with lending(tmp_path, sleeps=False) as run:
+    with lending(Lending(tmp_path, sleeps=False)) as run:
         assert run.scheduler.status().sleep_mode == SleepMode(available=False, reason="not here")
         run.lent()
-        wait_until(lambda: not is_healthy(run.url), 20, "the end of the server")
+        assert not is_healthy(run.url)
         run.returned(starts=2)
         assert (run.engine.sleeps, run.engine.failed) == (0, 0)
 
 
 def test_an_engine_that_wakes_spoiled_is_restarted_before_it_is_asked(tmp_path: Path, capsys: pytest.CaptureFixture):
     (tmp_path / "spoils").touch()
-    with lending(tmp_path) as run:
+    with lending(Lending(tmp_path)) as run:
         run.lent()
         run.returned(starts=2)
         assert (run.engine.wakes, run.engine.failed, run.probe.outcomes[Outcome.DIFFERENT]) == (0, 1, 1)
     assert "the engine computes something else than before" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("event", ["started", "woke"])
+def test_a_device_that_is_lent_before_the_engine_serves_is_freed_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, event: str
+):
+    """A trainer repeats its loan while a server that was started or woken answers the fixed prompt."""
+    run = Lending(tmp_path)
+    compare, borrowed = getattr(run.probe, event), []
+
+    def lend_meanwhile(served: str) -> str | None:
+        if not borrowed:
+            borrowed.append(run.scheduler.borrow("late", 60, held=True).state)
+        return compare(served)
+
+    monkeypatch.setattr(run.probe, event, lend_meanwhile)
+    with lending(run) as run:
+        if event == "woke":
+            run.lent()
+            run.scheduler.give_back("t")
+        wait_until(lambda: borrowed == [ModelState.WAITING], 20, "the second loan")
+        wait_until(lambda: run.scheduler.borrow("late", 60, held=True).state is ModelState.LENT, 20, "the device")
+        assert (tmp_path / "asleep").exists()
+        run.scheduler.give_back("late")
+        run.ready()
+        assert (run.engine.sleeps, run.engine.wakes, run.engine.failed) == (2 if event == "woke" else 1, 1, 0)
+
+
 def test_an_engine_that_does_not_wake_is_restarted(tmp_path: Path):
     (tmp_path / "stuck").touch()
-    with lending(tmp_path) as run:
+    with lending(Lending(tmp_path)) as run:
         run.lent()
         run.returned(starts=2)
         assert (run.engine.sleeps, run.engine.wakes, run.engine.failed) == (1, 0, 1)
 
 
 def test_corruption_by_a_loaded_adapter_restarts_the_engine(tmp_path: Path):
-    with lending(tmp_path) as run:
+    with lending(Lending(tmp_path)) as run:
         (tmp_path / "spoiled").touch()
         (tmp_path / "adapters").write_text("one")
         wait_until(lambda: run.engine.failed == 1, 30, "the restart")
@@ -280,7 +305,7 @@ def test_corruption_by_a_loaded_adapter_restarts_the_engine(tmp_path: Path):
 
 
 def test_a_sleeping_server_makes_room_for_another_model(tmp_path: Path):
-    with lending(tmp_path) as run:
+    with lending(Lending(tmp_path)) as run:
         run.lent()
         run.scheduler.request("second", 60)
         run.returned(starts=2)

@@ -46,10 +46,11 @@ class Waiting:
 
 @dataclass
 class Loan:
-    """Of the device. borrower: None until one of those who wait has asked again."""
+    """Of the device. borrower: None until one of those who wait has asked again. freed: whether no server holds the device any more."""
 
     borrower: str | None
     expires: float
+    freed: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,16 +95,16 @@ class ModelScheduler:
             return self._status(ModelState.WAITING if self._loan is None else ModelState.LENT)
 
     def borrow(self, borrower: str, seconds: float, held: bool = False) -> EngineStatus:
-        """A training wants the device: LENT when it has it, for so many seconds; else its request stands for as long. held: it has the
-        device already, and this process was started meanwhile."""
+        """A training wants the device: LENT when it has it, for so many seconds; WAITING while its request stands for as long, or while the
+        engine still frees the device for it. held: it has the device already, and this process was started meanwhile."""
         with self._lock:
             now = self.clock()
             if held and self._loan is None and not self.ready:
                 self._lend(now + seconds)
             if self._loan is not None and self._loan.borrower in (None, borrower):
-                self._loan = Loan(borrower, now + seconds)
+                self._loan.borrower, self._loan.expires = borrower, now + seconds
                 self._requests.pop(DEVICE, None)
-                return self._status(ModelState.LENT)
+                return self._status(ModelState.LENT if self._loan.freed else ModelState.WAITING)
             earlier = self._requests.get(DEVICE)
             self._requests[DEVICE] = Waiting(earlier.since if earlier else now, now + seconds)
             return self._status(ModelState.WAITING)
@@ -149,6 +150,12 @@ class ModelScheduler:
     def lent(self) -> bool:
         return self._loan is not None
 
+    def freed(self) -> None:
+        """No server holds the device: the borrower may use it."""
+        with self._lock:
+            if self._loan is not None:
+                self._loan.freed = True
+
     def loan_is_over(self) -> bool:
         """Whether the device is the engine's again. The model that has waited longest is then to be served, or the same one."""
         with self._lock:
@@ -156,17 +163,16 @@ class ModelScheduler:
                 return False
             waiting = self._waiting()
             if waiting[:1] == [DEVICE]:  # another trainer
-                self._lend(self._requests[DEVICE].expires)
+                self._lend(self._requests[DEVICE].expires, freed=self._loan is not None and self._loan.freed)
                 return False
+            self._loan = None
             self._serve(waiting[0] if waiting else self.serving)
             return True
 
-    def woke(self) -> None:
-        """The model is served again without a start."""
+    def woke(self) -> bool:
+        """The model is served again without a start; False where the device was lent meanwhile."""
         with self._lock:
-            now = self.clock()
-            self._requests.pop(self.serving, None)
-            self.ready, self._ready_since, self._last_used = True, now, now
+            return self._admit()
 
     def start_begins(self) -> str:
         """Returns the model to start."""
@@ -174,14 +180,20 @@ class ModelScheduler:
             self.ready, self._closing_since, self._start_began = False, None, self.clock()
             return self.serving
 
-    def start_succeeded(self) -> None:
-        """The model's turn begins."""
+    def start_succeeded(self) -> bool:
+        """The model's turn begins; False where the device was lent meanwhile."""
         with self._lock:
-            now = self.clock()
             self._start_seconds.pop(self.serving, None)
-            self._start_seconds[self.serving] = now - self._start_began
-            self._requests.pop(self.serving, None)
-            self.ready, self._ready_since, self._last_used = True, now, now
+            self._start_seconds[self.serving] = self.clock() - self._start_began
+            return self._admit()
+
+    def _admit(self) -> bool:
+        if self._loan is not None:
+            return False
+        now = self.clock()
+        self._requests.pop(self.serving, None)
+        self.ready, self._ready_since, self._last_used = True, now, now
+        return True
 
     def start_failed(self, reason: str) -> bool:
         """Return to the first model; False when it is the first one that cannot be started."""
@@ -215,9 +227,9 @@ class ModelScheduler:
             return self._next()
 
     def server_died(self) -> None:
-        """Load the longest waiting model, which costs no more than loading the same one again; else the same one."""
+        """Load the longest waiting model, which costs no more than loading the same one again; else the same one. A loan stays."""
         with self._lock:
-            if not self._next():
+            if self._loan is not None or not self._next():
                 self._serve(self.serving)
 
     def _next(self) -> bool:
@@ -231,8 +243,8 @@ class ModelScheduler:
 
     def _serve(self, model: str) -> None:
         self.serving, self.ready, self._start_began = model, False, self.clock()
-        self._closing_since = self._loan = None
+        self._closing_since = None
 
-    def _lend(self, expires: float) -> None:
+    def _lend(self, expires: float, freed: bool = False) -> None:
         self._requests.pop(DEVICE, None)
-        self._loan, self.ready, self._closing_since = Loan(None, expires), False, None
+        self._loan, self.ready, self._closing_since = Loan(None, expires, freed), False, None

@@ -252,8 +252,8 @@ class EngineSupervisor(ExternalEngine):
         if self.probe is not None and (difference := self.probe.started(model)):
             return self._corrupted(difference)
         self.state, self._was_ready = EngineState.READY, True
-        self.scheduler.start_succeeded()
-        log.info("engine ready", model=model, seconds=round(server.age, 1))
+        if self.scheduler.start_succeeded():
+            log.info("engine ready", model=model, seconds=round(server.age, 1))
         return None
 
     def _watch(self, server: EngineServer) -> str | None:
@@ -271,7 +271,7 @@ class EngineSupervisor(ExternalEngine):
                     return self._failure(server, f"answered nothing for {now - answered:.0f} s")
                 if self.probe is not None and (difference := self.probe.look(self.scheduler.serving)):
                     return self._corrupted(difference)
-            if self.scheduler.should_swap(self.is_busy):
+            if self.scheduler.lent or self.scheduler.should_swap(self.is_busy):
                 if not self.scheduler.lent or self.sleep is None or not self.sleep.sleep():
                     return None
                 failure = self._asleep(server, self.sleep)
@@ -284,28 +284,34 @@ class EngineSupervisor(ExternalEngine):
     def _asleep(self, server: EngineServer, sleep: SleepControl) -> str | None:
         """Until the device is returned and the server is awake again. READY then; else the server is to end: it failed, another model is
         next, or stop() was called."""
-        model, self.sleeps = self.scheduler.serving, self.sleeps + 1
-        log.info("engine sleeps", model=model)
-        self._wait_for_return(server)
-        if self._stopping or self.scheduler.serving != model:
-            return None
-        if server.exit_code is not None:
-            return self._failure(server, "died asleep")
-        began = time.monotonic()
-        try:
-            sleep.wake()
-            if self.probe is not None and (difference := self.probe.woke(model)):
-                return self._corrupted(difference)
-            sleep.open()
-        except TransientError as error:
-            return self._failure(server, f"did not wake up, {error.message}")
+        model = self.scheduler.serving
+        while True:
+            self.sleeps += 1
+            log.info("engine sleeps", model=model)
+            self._wait_for_return(server)
+            if self._stopping or self.scheduler.serving != model:
+                return None
+            if server.exit_code is not None:
+                return self._failure(server, "died asleep")
+            began = time.monotonic()
+            try:
+                sleep.wake()
+                if self.probe is not None and (difference := self.probe.woke(model)):
+                    return self._corrupted(difference)
+                if self.scheduler.woke():
+                    sleep.open()
+                    break
+            except TransientError as error:
+                return self._failure(server, f"did not wake up, {error.message}")
+            if not sleep.sleep():  # the device was lent again while the server woke
+                return None
         self.state, self.wakes = EngineState.READY, self.wakes + 1
-        self.scheduler.woke()
         log.info("engine awake", model=model, seconds=round(time.monotonic() - began, 1))
         return None
 
     def _wait_for_return(self, asleep: EngineServer | None = None) -> None:
         self.state = EngineState.LENT
+        self.scheduler.freed()
         log.info("the engine's device is lent to a training", asleep=asleep is not None)
         while not self._stopping and not self.scheduler.loan_is_over():
             self._sleep(self.timing.poll)
