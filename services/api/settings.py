@@ -18,7 +18,9 @@ ORIGIN = re.compile(r"https?://[A-Za-z0-9.-]+(:\d{1,5})?|https?://\[[0-9a-fA-F:]
 class ApiSettings(BaseSettings):
     """METEOR_API_KEYS: comma separated; only their SHA-256 hashes are kept."""
 
-    model_config = SettingsConfigDict(env_prefix="METEOR_API_", extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="METEOR_API_", extra="ignore", populate_by_name=True, hide_input_in_errors=True
+    )
 
     host: str = "127.0.0.1"
     port: int = Field(default=8000, ge=0, le=65535)

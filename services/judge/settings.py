@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class JudgeSettings(BaseSettings):
     """METEOR_JUDGE_GATEWAY_URL: where the strong-model gateway listens. METEOR_JUDGE_SLOTS: steps at once."""
 
-    model_config = SettingsConfigDict(env_prefix="METEOR_JUDGE_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="METEOR_JUDGE_", extra="ignore", hide_input_in_errors=True)
 
     gateway_url: str = "http://127.0.0.1:8200"
     slots: int = Field(default=2, ge=1)

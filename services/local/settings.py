@@ -13,7 +13,9 @@ PREFERRED_API_PORT = 8000
 class LocalSettings(BaseSettings):
     """One machine, everything on it. Ports that are not given are picked among the free ones."""
 
-    model_config = SettingsConfigDict(env_prefix="METEOR_", extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="METEOR_", extra="ignore", populate_by_name=True, hide_input_in_errors=True
+    )
 
     models: Path = Field(
         default_factory=lambda: user_cache_path("meteor") / "models",

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class OrchestratorSettings(BaseSettings):
     """max_jobs: jobs that one process runs at once. collect_every: how often what nobody needs any more is removed."""
 
-    model_config = SettingsConfigDict(env_prefix="METEOR_ORCHESTRATOR_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="METEOR_ORCHESTRATOR_", extra="ignore", hide_input_in_errors=True)
 
     max_rank: int = Field(
         default=16,

@@ -12,7 +12,7 @@ from shared.ledger.accounts import Limits
 class StrongSettings(BaseSettings):
     """METEOR_STRONG_*. gateway_url: used by the worker; slots: steps that the worker runs at once."""
 
-    model_config = SettingsConfigDict(env_prefix="METEOR_STRONG_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="METEOR_STRONG_", extra="ignore", hide_input_in_errors=True)
 
     host: str = "127.0.0.1"
     port: int = 8200

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.platform.http_url import checked_http_url
 from shared.platform.ray_api import checked_address
 
 
@@ -17,7 +18,11 @@ class TrainerSettings(BaseSettings):
     """
 
     model_config = SettingsConfigDict(
-        env_prefix="METEOR_TRAINER_", extra="ignore", populate_by_name=True, env_ignore_empty=True
+        env_prefix="METEOR_TRAINER_",
+        extra="ignore",
+        populate_by_name=True,
+        env_ignore_empty=True,
+        hide_input_in_errors=True,
     )
 
     serving_base: str | None = None
@@ -70,9 +75,15 @@ class TrainerSettings(BaseSettings):
     )
     ray_cpus: float = Field(default=1.0, gt=0, description="that Ray reserves for each step")
     ray_python: str = Field(default="python", min_length=1, description="interpreter on the cluster's machines")
-    ray_slots: int = Field(default=1, ge=1, le=64, description="steps that this worker has on the cluster at once")
+    ray_slots: int = Field(
+        default=1,
+        ge=1,
+        le=64,
+        description="steps that this worker has on the cluster at once; conversions and pushes stay one at a time",
+    )
     ray_abandoned_after: timedelta = Field(
         default=timedelta(minutes=10),
+        ge=timedelta(minutes=2),
         description="a step on the cluster that no worker follows for so long ends itself",
     )
 
@@ -80,6 +91,12 @@ class TrainerSettings(BaseSettings):
     @classmethod
     def _is_http(cls, value: str) -> str:
         return checked_address(value) if value else value
+
+    @field_validator("engine_control_url")
+    @classmethod
+    def _is_control_port(cls, value: str) -> str:
+        form = "write the address of the engine's control port, http://HOST:8102"
+        return checked_http_url(value, form, "METEOR_INTERNAL_TOKEN has the token") if value else value
 
 
 @lru_cache

@@ -12,7 +12,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 class WeakSettings(BaseSettings):
     """METEOR_WEAK_*: the worker of the queue `weak`. engine_url: any OpenAI-compatible server, without /v1."""
 
-    model_config = SettingsConfigDict(env_prefix="METEOR_WEAK_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="METEOR_WEAK_", extra="ignore", hide_input_in_errors=True)
 
     engine_url: str = "http://127.0.0.1:8101"
     engine_control_url: str = Field(
@@ -46,6 +46,7 @@ class EngineSettings(BaseSettings):
         populate_by_name=True,
         protected_namespaces=(),
         env_ignore_empty=True,
+        hide_input_in_errors=True,
     )
 
     model: str = Field(default="", validation_alias=AliasChoices("METEOR_ENGINE_MODEL", "METEOR_STUDENT_PATH"))

@@ -32,7 +32,9 @@ class Base(NamedTuple):
 class Bases(BaseSettings):
     """METEOR_STUDENTS: `name=folder,name=folder`, in addition to the default student."""
 
-    model_config = SettingsConfigDict(env_prefix="METEOR_", extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="METEOR_", extra="ignore", populate_by_name=True, hide_input_in_errors=True
+    )
 
     student_model: str = Field(
         default="smollm2-135m-instruct", min_length=1, validation_alias=AliasChoices("METEOR_STUDENT_MODEL")

@@ -5,11 +5,11 @@ does not have to be the cluster's.
 """
 
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
 
 import httpx
 
 from shared.platform.http_client import internal_sync_client
+from shared.platform.http_url import checked_http_url
 
 VERSION, JOBS = "/api/version", "/api/jobs/"
 ANSWER_S = 5.0
@@ -27,14 +27,8 @@ class Fault(NamedTuple):
 
 def checked_address(address: str) -> str:
     """Without its last slash. Raises ValueError for an address of another protocol, or with credentials."""
-    parts = urlsplit(address)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise ValueError(
-            "write the address of the cluster's dashboard, http://HOST:8265; ray://HOST:10001 and HOST:6379 are other protocols"
-        )
-    if parts.username or parts.password or parts.query or parts.fragment:
-        raise ValueError("it must hold no credentials and no query; METEOR_TRAINER_RAY_TOKEN has the token")
-    return address.rstrip("/")
+    form = "write the address of the cluster's dashboard, http://HOST:8265; ray://HOST:10001 and HOST:6379 are other protocols"
+    return checked_http_url(address, form, "METEOR_TRAINER_RAY_TOKEN has the token")
 
 
 def version(address: str, token: str = "") -> str | Fault:

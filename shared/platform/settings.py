@@ -22,7 +22,9 @@ class PlatformSettings(BaseSettings):
     SQLite in the data folder).  REDIS_URL: the broker (the local runner starts one when it is not set).
     """
 
-    model_config = SettingsConfigDict(env_prefix="METEOR_", extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(
+        env_prefix="METEOR_", extra="ignore", populate_by_name=True, hide_input_in_errors=True
+    )
 
     data: Path = Path(".meteor")
     database_url: str | None = Field(default=None, validation_alias=AliasChoices("DATABASE_URL", "METEOR_DATABASE_URL"))

@@ -32,7 +32,7 @@ GENAI = "gen_ai_latest_experimental"
 class TraceSettings(BaseSettings):
     """Variables of OpenTelemetry that we read ourselves; its SDK reads the others. METEOR_TRACE_*: what else spans show."""
 
-    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True)
+    model_config = SettingsConfigDict(extra="ignore", populate_by_name=True, hide_input_in_errors=True)
 
     disabled: bool = Field(default=False, validation_alias="OTEL_SDK_DISABLED")
     exporter: str = Field(

@@ -4,6 +4,7 @@ the machine. tests/integration/test_ray.py has a real Ray."""
 import asyncio
 import shlex
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -23,8 +24,9 @@ from shared.artifacts.objects import Objects, ObjectsUnavailable
 from shared.artifacts.remote import Remote
 from shared.contracts.errors import DiskLow, FatalError, MeteorError, Postponed, TransientError, UserError
 from shared.contracts.steps import Progress, StepKind, StepRequest, StepResult
+from shared.platform import file_lock
 from shared.platform.settings import PlatformSettings
-from shared.queue.step_task import StepContext
+from shared.queue.step_task import Handler, StepContext
 from tests.fakes.on_a_thread import on_a_thread
 from tests.fakes.ports import free_port, wait_until
 from tests.fakes.ray_jobs import Job, RayJobsServer, ray_jobs
@@ -332,6 +334,19 @@ def test_what_is_wrong_is_said_at_the_start(ray: RayJobsServer, worker: Platform
         launcher_of(TrainerSettings(launcher="ray", ray_address=other), worker, HANDLERS).check()
 
 
+@pytest.mark.parametrize("url", ["engine:8102", "ftp://engine:8102", "http://user:a-secret@engine:8102"])
+def test_a_control_url_is_an_http_url_without_credentials(url: str):
+    assert TrainerSettings(engine_control_url="http://engine:8102/").engine_control_url == "http://engine:8102"
+    with pytest.raises(ValueError, match=r"control port|credentials") as caught:
+        TrainerSettings(engine_control_url=url)
+    assert "a-secret" not in str(caught.value)
+
+
+def test_a_run_is_not_abandoned_before_its_worker_can_return():
+    with pytest.raises(ValueError, match="ray_abandoned_after"):
+        TrainerSettings(ray_abandoned_after=timedelta(minutes=1))
+
+
 @pytest.mark.parametrize("address", ["ray://head:10001", "head:6379", "http://user:pass@head:8265", "auto"])
 def test_an_address_of_another_protocol_is_refused(address: str):
     with pytest.raises(ValueError, match=r"dashboard|credentials"):
@@ -345,11 +360,42 @@ def test_only_what_computes_goes_to_the_cluster(ray: RayJobsServer, worker: Plat
     assert table[StepKind.PUSH] is HANDLERS[StepKind.PUSH]
 
 
-async def test_a_local_attempt_ends_the_run_that_an_earlier_one_left(worker: PlatformSettings):
+async def test_conversions_stay_one_at_a_time_beside_several_steps_on_the_cluster(
+    ray: RayJobsServer, worker: PlatformSettings, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(file_lock, "LOOK_S", 0.01)
+    contexts = [attempt(worker, 1, step=f"step-{number}") for number in range(3)]
+    running, most, waited = [], [], set()
+
+    async def converts(request: StepRequest, context: StepContext) -> StepResult:
+        running.append(context)
+        await asyncio.sleep(0.05)
+        most.append(len(running))
+        waited.update(other.latest.waits_for for other in contexts if other.latest is not None)
+        running.remove(context)
+        return RESULT
+
+    handlers: dict[StepKind, Handler] = {StepKind.GGUF: converts, StepKind.PUSH: converts}
+    table = launched(handlers, launcher(ray, worker, ray_slots=4))
+    kinds = (StepKind.GGUF, StepKind.GGUF, StepKind.PUSH)
+    await asyncio.gather(*(table[kind](request_of(), context) for kind, context in zip(kinds, contexts, strict=True)))
+    assert most == [1, 1, 1]
+    assert waited == {"another conversion, push or probe on this machine", None}, (
+        "None: of one that runs after it waited"
+    )
+
+
+async def test_a_local_attempt_ends_the_run_that_an_earlier_one_left(
+    worker: PlatformSettings, monkeypatch: pytest.MonkeyPatch
+):
     runs = Runs(worker, STEP)
     local = Local({StepKind.SFT: _returns(RESULT)})
     assert await local.run(request_of(), attempt(worker, 1)) == RESULT
+    assert await local.run(request_of(), attempt(worker, 2)) == RESULT
     assert runs.owner() is None, "where there was none, nothing is written"
+    with monkeypatch.context() as away:
+        away.setattr(Objects, "list", None)
+        assert await local.run(request_of(), attempt(worker, 1)) == RESULT, "a first attempt does not ask the storage"
     runs.own(Owner(attempt=1, run=FIRST))
     assert await local.run(request_of(), attempt(worker, 2)) == RESULT
     assert runs.owner() == Owner(attempt=2, run=None)

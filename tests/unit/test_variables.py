@@ -35,6 +35,11 @@ def test_all_settings_classes_are_known():
     assert named - {"_ProviderSettings"} == {one.__name__ for one in CLASSES}
 
 
+def test_a_refused_setting_is_not_repeated_in_the_error():
+    """Its value may hold a password, which would come into the log."""
+    assert [one.__name__ for one in CLASSES if not one.model_config.get("hide_input_in_errors")] == []
+
+
 def test_each_process_reads_the_classes_that_it_is_said_to_read():
     """READS is held against the sources: a class of a process's own service is named there."""
     homes = {

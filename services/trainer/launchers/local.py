@@ -18,8 +18,11 @@ class Local:
         """Nothing is elsewhere."""
 
     async def run(self, request: StepRequest, context: StepContext) -> StepResult:
-        """A run that an earlier attempt left on a cluster ends, once it sees that it no longer has the step."""
-        if context.settings.artifacts_url:
+        """A run that an earlier attempt left on a cluster ends, once it sees that it no longer has the step.
+
+        A first attempt has no such run, so it does not read the storage.
+        """
+        if context.settings.artifacts_url and context.claim.attempt > 1:
             await asyncio.to_thread(_take_over, Runs(context.settings, context.claim.step_id), context.claim.attempt)
         return await self.handlers[request.kind](request, context)
 

@@ -27,7 +27,7 @@ LOOK_S = 1.0  # between two looks at a run
 BEAT_S = 5.0  # between two signs of life to a run
 AWAY_S = 60.0  # cluster or storage may be away for so long before the step rests
 STOP_S = 30.0  # until a run that was asked to end has ended
-WORDS = 500  # of the cluster's message
+MESSAGE_CHARS = 500  # of the cluster's message
 
 
 class OnCluster:
@@ -153,7 +153,7 @@ class Following:
         if progress is not None:
             self.context.latest = progress
         elif status.state is State.WAITING:
-            self.context.waits_for(f"a machine of the cluster: {status.message[:WORDS]}")
+            self.context.waits_for(f"a machine of the cluster: {status.message[:MESSAGE_CHARS]}")
         else:
             self.context.waits_for("the step starts on the cluster")
         if time.monotonic() - self.last_beat >= BEAT_S:
@@ -171,8 +171,10 @@ class Following:
     async def _lost(self, status: Status | None) -> Ended:
         """For a run that has left no result. Raises always."""
         if status is not None and status.state is State.NO_ROOM:
-            raise Postponed(f"the cluster had no room for {self.run}: {status.message[:WORDS]}", again_in_s=30.0)
-        message = "the cluster no longer knows it" if status is None else status.message[:WORDS]
+            raise Postponed(
+                f"the cluster had no room for {self.run}: {status.message[:MESSAGE_CHARS]}", again_in_s=30.0
+            )
+        message = "the cluster no longer knows it" if status is None else status.message[:MESSAGE_CHARS]
         path = self.context.settings.data / "logs" / f"trainer-{self.context.claim.step_id}.log"
         try:
             text = await self.cluster.log(self.run)

@@ -22,13 +22,13 @@ from shared.queue.step_task import StepContext
 
 AGAIN_S = 15.0
 
-# What computes. Conversions, pushes and probes stay with the worker, which has the programs and the token for them.
+# The kinds of steps that a launcher runs. Conversions, pushes and probes stay with the worker, which has the programs and the token for them.
 COMPUTE = (StepKind.SFT, StepKind.DPO, StepKind.SEARCH, StepKind.SCORE, StepKind.MERGE)
 TOGETHER = (StepKind.SFT, StepKind.DPO)  # several devices compute one step
 
 
 class Launcher(Protocol):
-    slots: int  # steps at once
+    slots: int  # steps of these kinds at once
 
     def check(self) -> None:
         """At the worker's start, before it forks. Raises MeteorError with what to mend."""
