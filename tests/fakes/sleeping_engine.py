@@ -1,5 +1,5 @@
-"""vLLM's HTTP side with the real gate, and an engine behind it that sleeps, wakes and may compute something else afterwards, for tests of its
-keeper: `python -m tests.fakes.sleeping_engine FOLDER PORT MODEL`.
+"""vLLM's HTTP side with the real sleep guard, and an engine behind it that sleeps, wakes and may compute something else afterwards, for tests of the
+engine process: `python -m tests.fakes.sleeping_engine FOLDER PORT MODEL`.
 
 Files of the folder steer it: `mute` answers no health check, `busy` reports a request, `adapters` names those that are loaded, one a line,
 `spoiled` changes its answers while it is there, `spoils` does so from waking on, `stuck` does not wake, `infinite` computes no numbers.
@@ -16,11 +16,11 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
-from services.weak_model.sleep_gate import SleepGate
+from services.weak_model.sleep_guard import SleepGuard
 
 
 class Sleeper:
-    """vLLM's EngineClient, as far as the gate uses it."""
+    """vLLM's EngineClient, as far as the guard uses it."""
 
     def __init__(self, folder: Path, can_sleep: bool = True):
         self.folder = folder
@@ -85,7 +85,7 @@ def make_app(folder: Path, model: str, can_sleep: bool = True) -> Starlette:
         ]
     )
     app.state.engine_client = engine
-    app.add_middleware(SleepGate)  # pyright: ignore[reportArgumentType]
+    app.add_middleware(SleepGuard)  # pyright: ignore[reportArgumentType]
     return app
 
 

@@ -1,11 +1,13 @@
 """The fixed prompt: what counts as the same answer, and what becomes of another one."""
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from services.weak_model.engine.answer_probe import AnswerProbe, Outcome, Token, differs
+from services.weak_model.engine.answer_probe import Answer, AnswerProbe, Outcome, Token, differs
+from services.weak_model.engine.sleep import SleepControl
 from tests.fakes.on_a_thread import on_a_thread
 from tests.fakes.sleeping_engine import make_app
 
@@ -113,3 +115,69 @@ def test_an_engine_that_does_not_answer_is_no_corrupted_one_but_after_waking():
     assert probe.started("base") is None
     assert probe.woke("base") == "it does not answer after waking"
     assert probe.outcomes[Outcome.UNANSWERED] == 2
+
+
+def test_a_sleeping_engine_is_asked_by_the_check_after_waking_alone(tmp_path: Path):
+    with on_a_thread(make_app(tmp_path, "base")) as url:
+        probe, sleep = AnswerProbe(url, ""), SleepControl(url, "")
+        assert probe.started("base") is None
+        sleep.look()
+        assert sleep.sleep()
+        before, asked = dict(probe.outcomes), (tmp_path / "asked").read_text()
+        assert probe._check("base", ["base"]) is None  # what a look does
+        assert (probe.outcomes, (tmp_path / "asked").read_text()) == (before, asked)
+        sleep.wake()
+        assert probe.woke("base") is None
+        assert probe.outcomes[Outcome.SAME] == 1
+
+
+def test_a_look_ends_before_the_engine_falls_asleep(
+    probe: AnswerProbe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    probe.started("base")
+    (tmp_path / "adapters").write_text("one\ntwo\n")
+    begun, go, ask = threading.Event(), threading.Event(), probe.ask
+
+    def slow(name: str, headers: dict[str, str] | None = None) -> Answer | None:
+        begun.set()
+        assert go.wait(10)
+        return ask(name, headers)
+
+    monkeypatch.setattr(probe, "ask", slow)
+    assert probe.look("base") is None
+    assert begun.wait(10)
+    threading.Timer(0.1, go.set).start()
+    assert probe.rest() is None
+    assert (tmp_path / "asked").read_text().split() == ["base", "base"]  # the start, and the answer that was under way
+    assert probe.look("base") is None
+    assert probe._looking is not None
+    assert not probe._looking.is_alive()
+    assert probe.woke("base") is None
+    assert (tmp_path / "asked").read_text().split()[2:] == ["base", "one", "two"]
+    assert looked(probe) is None
+
+
+def test_a_difference_that_a_look_saw_is_told_before_the_engine_falls_asleep(probe: AnswerProbe, tmp_path: Path):
+    """Else the same answer after waking would be taken for that of a restarted engine."""
+    probe.started("base")
+    (tmp_path / "adapters").write_text("one\n")
+    (tmp_path / "spoiled").touch()
+    probe.look("base")
+    assert probe._looking is not None
+    probe._looking.join(30)
+    assert "base does not answer" in (probe.rest() or "")
+
+
+def test_an_adapter_that_does_not_answer_after_waking_is_no_failure(
+    probe: AnswerProbe, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """It may be gone by then."""
+    probe.started("base")
+    (tmp_path / "adapters").write_text("one\n")
+    assert looked(probe) is None
+    ask = probe.ask
+    monkeypatch.setattr(probe, "ask", lambda name, headers=None: None if name == "one" else ask(name, headers))
+    assert probe.woke("base") is None
+    assert probe.outcomes[Outcome.UNANSWERED] == 1
+    monkeypatch.setattr(probe, "ask", lambda name, headers=None: None)
+    assert probe.woke("base") == "it does not answer after waking"

@@ -187,7 +187,7 @@ def test_a_model_that_cannot_be_started_is_refused_and_the_first_comes_back(tmp_
 
 
 class Lending(Running):
-    """Its server has the real gate; see tests.fakes.sleeping_engine."""
+    """Its server has the real sleep guard; see tests.fakes.sleeping_engine."""
 
     def __init__(self, folder: Path, sleeps: bool = True):
         super().__init__(folder, rules=replace(RULES, linger=0.1))
@@ -285,6 +285,46 @@ def test_a_device_that_is_lent_before_the_engine_serves_is_freed_at_once(
         run.scheduler.give_back("late")
         run.ready()
         assert (run.engine.sleeps, run.engine.wakes, run.engine.failed) == (2 if event == "woke" else 1, 1, 0)
+
+
+class Hanging(SleepControl):
+    """vLLM that takes minutes for one of its calls."""
+
+    def __init__(self, hangs: str, begun: threading.Event):
+        super().__init__("http://127.0.0.1:1", "")
+        self.hangs, self.begun = hangs, begun
+
+    def _may_hang(self, call: str) -> bool:
+        if call == self.hangs:
+            self.begun.set()
+            threading.Event().wait(120)
+        return True
+
+    def look(self) -> None:
+        self._may_hang("look")
+        self.mode = SleepMode(available=True)
+
+    def sleep(self) -> bool:
+        return self._may_hang("sleep")
+
+    def wake(self) -> None:
+        self._may_hang("wake")
+
+
+@pytest.mark.parametrize("call", ["look", "sleep", "wake"])
+def test_a_stop_does_not_wait_for_a_call_that_takes_minutes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str):
+    monkeypatch.setattr(model_scheduler, "SETTLE_S", 0.0)
+    run, begun = Running(tmp_path, rules=replace(RULES, linger=0)), threading.Event()
+    run.engine.sleep = Hanging(call, begun)
+    run.thread.start()
+    try:
+        wait_until(lambda: run.scheduler.borrow("t", 60).state is ModelState.LENT or begun.is_set(), 20, "the call")
+        run.scheduler.give_back("t")
+        assert begun.wait(20)
+    finally:
+        run.engine.stop()
+        run.thread.join(10)
+    assert (run.code, run.engine.state) == (0, EngineState.STOPPED)
 
 
 def test_an_engine_that_does_not_wake_is_restarted(tmp_path: Path):

@@ -157,20 +157,20 @@ def test_the_student_of_the_deployment_is_the_default(monkeypatch: pytest.Monkey
 def test_an_engine_that_lends_its_device_takes_most_of_it_and_can_sleep_where_vllm_can():
     lending, stopping = (vllm.command_line(settings(), False, None, vllm.Sharing(sleeps)) for sleeps in (True, False))
     assert option(lending, "gpu-memory-utilization") == "0.9"
-    assert option(lending, "middleware") == option(stopping, "middleware") == vllm.GATE
+    assert option(lending, "middleware") == option(stopping, "middleware") == vllm.GUARD
     assert ("--enable-sleep-mode" in lending, "--enable-sleep-mode" in stopping) == (True, False)
     given = vllm.command_line(settings(gpu_memory_utilization=0.6), False, None, vllm.Sharing(True))
     assert option(given, "gpu-memory-utilization") == "0.6"
     assert not {"--middleware", "--enable-sleep-mode"} & set(vllm.command_line(settings(), cpu=False))
 
 
-def test_the_gate_is_there_for_a_server_that_is_started_from_any_folder(
+def test_the_sleep_guard_is_there_for_a_server_that_is_started_from_any_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("PYTHONPATH", "/elsewhere")
     launch = vllm.launch(settings(), ADAPTERS, "t", False, [0], tmp_path, None, vllm.Sharing(True))
     assert launch.environment["PYTHONPATH"] == f"{vllm.HERE}:/elsewhere"
-    module, name = vllm.GATE.rsplit(".", 1)
+    module, name = vllm.GUARD.rsplit(".", 1)
     assert hasattr(importlib.import_module(module), name)
     assert "VLLM_SERVER_DEV_MODE" not in launch.environment
 

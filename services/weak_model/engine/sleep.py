@@ -1,4 +1,4 @@
-"""Puts vLLM to sleep and wakes it, through the gate in its server (services/weak_model/sleep_gate.py)."""
+"""Puts vLLM to sleep and wakes it, through the sleep guard in its server (services/weak_model/sleep_guard.py)."""
 
 import httpx
 
@@ -41,13 +41,13 @@ class SleepControl:
             return False
         try:
             self._ask("POST", f"/sleep?drain_s={DRAIN_S}", DRAIN_S + MOVE_S)
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, ValueError) as error:
             log.warning("the engine does not sleep; it is stopped instead", reason=str(error))
             return False
         return True
 
     def wake(self) -> None:
-        """The gate stays closed. Raises TransientError."""
+        """The guard stays closed. Raises TransientError."""
         self._must("/wake_up", MOVE_S)
 
     def open(self) -> None:

@@ -16,10 +16,12 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeVar
 
 from services.weak_model.engine.answer_probe import AnswerProbe
 from services.weak_model.engine.model_scheduler import ModelScheduler
 from services.weak_model.engine.sleep import SleepControl
+from services.weak_model.engine.stoppable import Stopped, unless_stopped
 from services.weak_model.engine.vllm import Launch, lacks_sleep_mode
 from services.weak_model.settings import EngineSettings
 from shared.contracts.errors import FatalError, TransientError
@@ -27,6 +29,7 @@ from shared.platform.guarded_process import GuardedProcess
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
+T = TypeVar("T")
 LOG_LINES = 400
 END_S = 8.5  # the guard gives the server 7 s and then kills it with its family
 STEADY_S = 60.0  # a server that lived this long resets the pause before a restart
@@ -192,6 +195,8 @@ class EngineSupervisor(ExternalEngine):
             self._was_ready = False
             try:
                 failure = self._start(server) or self._watch(server)
+            except Stopped:
+                break
             finally:
                 was_ready = self._was_ready
                 self.state = EngineState.RESTARTING
@@ -246,10 +251,11 @@ class EngineSupervisor(ExternalEngine):
     def _ready(self, server: EngineServer) -> str | None:
         """A server that answers is served if it answers as before."""
         model = self.scheduler.serving
-        if self.sleep is not None:
-            self.sleep.look()
-            self.scheduler.sleep_mode = self.sleep.mode
-        if self.probe is not None and (difference := self.probe.started(model)):
+        sleep, probe = self.sleep, self.probe
+        if sleep is not None:
+            self._wait_for(sleep.look)
+            self.scheduler.sleep_mode = sleep.mode
+        if probe is not None and (difference := self._wait_for(lambda: probe.started(model))):
             return self._corrupted(difference)
         self.state, self._was_ready = EngineState.READY, True
         if self.scheduler.start_succeeded():
@@ -272,7 +278,11 @@ class EngineSupervisor(ExternalEngine):
                 if self.probe is not None and (difference := self.probe.look(self.scheduler.serving)):
                     return self._corrupted(difference)
             if self.scheduler.lent or self.scheduler.should_swap(self.is_busy):
-                if not self.scheduler.lent or self.sleep is None or not self.sleep.sleep():
+                if not self.scheduler.lent or self.sleep is None:
+                    return None
+                if self.probe is not None and (difference := self._wait_for(self.probe.rest)):
+                    return self._corrupted(difference)
+                if not self._wait_for(self.sleep.sleep):
                     return None
                 failure = self._asleep(server, self.sleep)
                 if failure or self.state != EngineState.READY:
@@ -284,7 +294,7 @@ class EngineSupervisor(ExternalEngine):
     def _asleep(self, server: EngineServer, sleep: SleepControl) -> str | None:
         """Until the device is returned and the server is awake again. READY then; else the server is to end: it failed, another model is
         next, or stop() was called."""
-        model = self.scheduler.serving
+        model, probe = self.scheduler.serving, self.probe
         while True:
             self.sleeps += 1
             log.info("engine sleeps", model=model)
@@ -295,19 +305,23 @@ class EngineSupervisor(ExternalEngine):
                 return self._failure(server, "died asleep")
             began = time.monotonic()
             try:
-                sleep.wake()
-                if self.probe is not None and (difference := self.probe.woke(model)):
+                self._wait_for(sleep.wake)
+                if probe is not None and (difference := self._wait_for(lambda: probe.woke(model))):
                     return self._corrupted(difference)
                 if self.scheduler.woke():
-                    sleep.open()
+                    self._wait_for(sleep.open)
                     break
             except TransientError as error:
                 return self._failure(server, f"did not wake up, {error.message}")
-            if not sleep.sleep():  # the device was lent again while the server woke
+            if not self._wait_for(sleep.sleep):  # the device was lent again while the server woke
                 return None
         self.state, self.wakes = EngineState.READY, self.wakes + 1
         log.info("engine awake", model=model, seconds=round(time.monotonic() - began, 1))
         return None
+
+    def _wait_for(self, call: Callable[[], T]) -> T:
+        """A call to the server that may take minutes. Raises Stopped after stop()."""
+        return unless_stopped(call, lambda: self._stopping)
 
     def _wait_for_return(self, asleep: EngineServer | None = None) -> None:
         self.state = EngineState.LENT

@@ -27,7 +27,7 @@ from shared.platform.log import get_logger
 log = get_logger(__name__)
 GIB = 2**30
 HERE = Path(shared.__path__[0]).resolve().parent
-GATE = "services.weak_model.sleep_gate.SleepGate"
+GUARD = "services.weak_model.sleep_guard.SleepGuard"
 FP8_CAPABILITY = 8.9
 NO_SLEEP_MODE = re.compile(r"(sleep mode|cumem allocator) is not supported", re.IGNORECASE)
 KILLED = (-9, 137)
@@ -137,7 +137,7 @@ def launch(
     if profile is not None:
         write_prompt_files(Path(settings.model), sockets, profile)
     argv = command_line(settings, cpu, sockets, sharing)
-    if sharing is not None:  # the gate is ours, and an engine may be started from any folder
+    if sharing is not None:  # the guard is ours, and an engine may be started from any folder
         variables["PYTHONPATH"] = os.pathsep.join(filter(None, [str(HERE), variables.get("PYTHONPATH")]))
     return Launch(argv, variables | {"VLLM_RPC_BASE_PATH": str(sockets)})
 
@@ -197,7 +197,7 @@ def command_line(
     if settings.speculative_tokens:
         options["speculative-config"] = json.dumps(speculation(settings))
     if sharing is not None:
-        options["middleware"] = GATE
+        options["middleware"] = GUARD
     if prompt_files and (prompt_files / TEMPLATE).is_file():
         options["chat-template"] = prompt_files / TEMPLATE
     if prompt_files and (prompt_files / GENERATION).is_file():

@@ -1,9 +1,10 @@
-"""ASGI middleware of vLLM's server (`--middleware`): lets the engine's keeper put it to sleep and wake it, and turns others away meanwhile.
+"""ASGI middleware of vLLM's server (`--middleware`): the sleep guard. The engine process puts vLLM to sleep and wakes it through it; requests
+are refused meanwhile.
 
     GET  /sleep_mode   whether vLLM can sleep here
-    POST /sleep        closes the gate, waits for the requests on their way, frees the device
-    POST /wake_up      takes the device again; the gate stays closed for all but the keeper's probe
-    POST /open         opens the gate
+    POST /sleep        closes the guard, waits for the requests on their way, frees the device
+    POST /wake_up      takes the device again; the guard stays closed for all but the answer probe
+    POST /open         opens the guard
 
 All four want the internal token. vLLM has routes of that kind only with VLLM_SERVER_DEV_MODE, which opens others (/collective_rpc, new weights)
 to whoever reaches the port. This module imports nothing of vLLM's: it uses the engine client that vLLM's application holds.
@@ -23,16 +24,19 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
-Control = Callable[["SleepGate", Scope, Send], Awaitable[None]]
+Control = Callable[["SleepGuard", Scope, Send], Awaitable[None]]
 
-PROBE = b"x-meteor-probe"  # header of the keeper's own requests
-GUARDED = "/v1/"  # what is turned away while the gate is closed
+PROBE = b"x-meteor-probe"  # header of the answer probe's requests after waking
+UNGUARDED = frozenset(
+    {"/health", "/metrics", "/version", "/ping"}
+)  # what needs no device; all else is refused while the guard is closed
+TRY_AGAIN_LATER = 1013  # why a WebSocket is closed
 DRAIN_S, LOOK_S = 30.0, 0.05
 LEVEL = 1  # weights go to the host's memory; level 2 drops them, and the adapters with them
 RETRY_AFTER = b"10"
 
 
-class SleepGate:
+class SleepGuard:
     def __init__(self, app: App):
         self._app = app
         self._token = os.environ.get("VLLM_API_KEY", "")
@@ -40,14 +44,14 @@ class SleepGate:
         self._on_their_way = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] not in ("http", "websocket") or scope["path"] in UNGUARDED:
             return await self._app(scope, receive, send)
-        route = (scope["method"], scope["path"])
+        route = (scope.get("method", ""), scope["path"])
         if route in self._ROUTES:
             return await self._ROUTES[route](self, scope, send)
-        if not scope["path"].startswith(GUARDED):
-            return await self._app(scope, receive, send)
         if not self._open and not _header(scope, PROBE):
+            if scope["type"] == "websocket":
+                return await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
             return await _refuse(send, HTTPStatus.SERVICE_UNAVAILABLE, "the engine lends its device to a training")
         self._on_their_way += 1
         try:
@@ -85,7 +89,7 @@ class SleepGate:
         if await self._allowed(scope, send):
             await _answer(send, HTTPStatus.OK, {"awake": await _engine(scope).wake_up()})
 
-    async def _open_gate(self, scope: Scope, send: Send) -> None:
+    async def _open_guard(self, scope: Scope, send: Send) -> None:
         if await self._allowed(scope, send):
             self._open = True
             await _answer(send, HTTPStatus.OK, {"open": True})
@@ -102,7 +106,7 @@ class SleepGate:
         ("GET", "/sleep_mode"): _sleep_mode,
         ("POST", "/sleep"): _sleep,
         ("POST", "/wake_up"): _wake_up,
-        ("POST", "/open"): _open_gate,
+        ("POST", "/open"): _open_guard,
     }
 
 

@@ -1,4 +1,4 @@
-"""The gate in vLLM's server: who may put it to sleep, and who is turned away meanwhile. Over real HTTP, without a model."""
+"""The sleep guard in vLLM's server: who may put it to sleep, and who is turned away meanwhile. Over real HTTP, without a model."""
 
 import threading
 from collections.abc import Iterator
@@ -6,11 +6,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
+from starlette.routing import Route
 
-from services.weak_model.engine.answer_probe import OF_GATE
+from services.weak_model.engine.answer_probe import OF_PROBE
 from services.weak_model.engine.sleep import SleepControl
+from shared.contracts.engine import SleepMode
 from shared.contracts.errors import TransientError
 from tests.fakes.on_a_thread import on_a_thread
 from tests.fakes.sleeping_engine import make_app
@@ -33,7 +36,7 @@ def http(url: str) -> Iterator[httpx.Client]:
         yield client
 
 
-def test_others_are_turned_away_from_falling_asleep_until_the_gate_is_opened(
+def test_others_are_turned_away_from_falling_asleep_until_the_guard_is_opened(
     url: str, http: httpx.Client, tmp_path: Path
 ):
     sleep = SleepControl(url, TOKEN)
@@ -49,7 +52,7 @@ def test_others_are_turned_away_from_falling_asleep_until_the_gate_is_opened(
     sleep.wake()
     assert not (tmp_path / "asleep").exists()
     assert http.post("/v1/completions", json=ASKED).status_code == 503
-    assert http.post("/v1/completions", json=ASKED, headers=OF_GATE).status_code == 200
+    assert http.post("/v1/completions", json=ASKED, headers=OF_PROBE).status_code == 200
     sleep.open()
     assert http.post("/v1/completions", json=ASKED).status_code == 200
 
@@ -103,3 +106,22 @@ def test_what_is_known_before_is_not_asked():
     assert (silent.mode.available, "does not say" in (silent.mode.reason or "")) == (False, True)
     with pytest.raises(TransientError, match="/wake_up"):
         silent.wake()
+
+
+def test_only_what_needs_no_device_passes_a_closed_guard(http: httpx.Client, tmp_path: Path):
+    app = make_app(tmp_path, "m")
+    for path in ("/tokenize", "/version"):
+        app.add_route(path, lambda _: Response(), methods=["GET"])
+    paths = ("/health", "/metrics", "/version", "/tokenize", "/v1/models")
+    with on_a_thread(app) as url, httpx.Client(base_url=url, headers=http.headers, trust_env=False) as client:
+        assert [client.get(path).status_code for path in paths] == [200] * 5
+        assert client.post("/sleep").status_code == 200
+        assert [client.get(path).status_code for path in paths] == [200, 200, 200, 503, 503]
+
+
+def test_an_answer_that_is_no_json_is_no_sleep():
+    app = Starlette(routes=[Route("/sleep", lambda _: PlainTextResponse("<html>"), methods=["POST"])])
+    with on_a_thread(app) as url:
+        sleep = SleepControl(url, TOKEN)
+        sleep.mode = SleepMode(available=True)
+        assert not sleep.sleep()
