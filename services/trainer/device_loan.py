@@ -10,7 +10,7 @@ import httpx
 from services.trainer.settings import TrainerSettings
 from shared.contracts.device import DeviceSharing
 from shared.contracts.engine import DeviceRequest, EngineStatus, ModelState
-from shared.contracts.errors import FatalError, TransientError
+from shared.contracts.errors import FatalError, Postponed
 from shared.contracts.steps import StepKind
 from shared.platform.http_client import internal_client
 from shared.platform.log import get_logger
@@ -20,6 +20,16 @@ log = get_logger(__name__)
 COMPUTING = frozenset({StepKind.SFT, StepKind.DPO, StepKind.SEARCH, StepKind.SCORE, StepKind.MERGE})
 REPEAT_S, LOAN_S = 2.0, 20.0  # a loan that is not repeated for LOAN_S has ended
 UNAVAILABLE_S, CALL_S = 60.0, 10.0
+AGAIN_S = 15.0
+
+
+class EngineUnavailable(Postponed):
+    """The engine's control port does not answer. The step rests; that is no failed attempt."""
+
+    code = "engine_unavailable"
+
+    def __init__(self, message: str):
+        super().__init__(message, again_in_s=AGAIN_S)
 
 
 def check(platform: PlatformSettings, settings: TrainerSettings) -> None:
@@ -36,9 +46,9 @@ def check(platform: PlatformSettings, settings: TrainerSettings) -> None:
 async def borrowed(
     kind: StepKind, borrower: str, platform: PlatformSettings, settings: TrainerSettings, on_wait: Callable[[str], None]
 ) -> AsyncIterator[None]:
-    """Holds the engine's device while the block runs. borrower: the same for each attempt at a step. on_wait: receives the reason.
+    """Holds the engine's device while the block runs. borrower: names the attempt: an earlier one must not return a later one's loan. on_wait: receives the reason.
 
-    Raises FatalError where the engine does not lend, TransientError where its control port is unavailable.
+    Raises FatalError where the engine does not lend, EngineUnavailable where its control port does not answer.
     """
     if not _takes_turns(platform, settings) or kind not in COMPUTING:
         yield
@@ -80,12 +90,12 @@ class DeviceLoan:
                 answered = time.monotonic()
                 if status.state is ModelState.LENT:
                     return
-                on_wait(f"the device: {status.sentence(status.serving)}, and lends it when its requests have ended")
+                on_wait("the engine's device (GPU): the engine lends it when its running requests have ended")
             except (httpx.HTTPError, ValueError) as error:
                 if time.monotonic() - answered > UNAVAILABLE_S:
-                    message = f"the engine's control port at {self._http.base_url} does not answer: {error!r}"
-                    raise TransientError(message, code="engine_unavailable") from error
-                on_wait("the device: the engine's control port does not answer")
+                    message = f"the engine's control port at {self._http.base_url} does not answer: {error!r}; is the engine running?"
+                    raise EngineUnavailable(message) from error
+                on_wait("the engine's device (GPU): the engine's control port does not answer")
             await asyncio.sleep(REPEAT_S)
 
     async def repeat(self) -> None:
@@ -96,11 +106,11 @@ class DeviceLoan:
             try:
                 status = await self._ask("/lend", held=True)
                 lost = status.state is not ModelState.LENT
-                reason = f"the engine uses its device: {status.state}" if lost else ""
+                reason = f"the engine answers {status.state.value}" if lost else ""
             except (httpx.HTTPError, ValueError, FatalError) as error:
                 reason = repr(error)
             if reason and reached:
-                log.warning("the loan of the engine's device is in doubt; the training goes on", reason=reason)
+                log.warning("the engine did not confirm that the device is lent; the training continues", reason=reason)
             reached = not reason
 
     async def end(self) -> None:

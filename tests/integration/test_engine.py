@@ -323,7 +323,7 @@ async def test_the_fixed_prompt_tells_models_apart_and_no_model_from_itself_in_c
 def test_an_engine_on_a_cpu_lends_its_device_and_cannot_sleep(engine: EngineProcess):
     assert engine.sleep_mode() == {"available": False, "reason": "vLLM has no sleep mode on a CPU"}
     headers = {"authorization": f"Bearer {TOKEN}"}
-    asked = httpx.get(f"{engine.url}/sleep_mode", headers=headers, trust_env=False)  # of the sleep guard in vLLM's server
+    asked = httpx.get(f"{engine.url}/sleep_mode", headers=headers, trust_env=False)  # of the sleep guard
     assert (asked.status_code, asked.json()) == (200, {"available": False})
     assert httpx.post(f"{engine.url}/sleep", headers=headers, trust_env=False).status_code == 501
     assert httpx.post(f"{engine.url}/sleep", trust_env=False).status_code == 401

@@ -1,21 +1,27 @@
 """The trainer borrows the engine's device: the real control port and scheduler, without an engine and without a training."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
-from services.trainer import device_loan
+from services.trainer import device_loan, tasks
 from services.trainer.device_loan import borrowed, check
 from services.trainer.settings import TrainerSettings
+from services.trainer.spec import Spec
 from services.weak_model.engine.control import Control
 from services.weak_model.engine.model_scheduler import ModelScheduler, Rules
+from shared.artifacts.store import Artifacts
 from shared.contracts.device import DeviceSharing
-from shared.contracts.errors import FatalError, TransientError
+from shared.contracts.errors import FatalError, Postponed
 from shared.contracts.steps import StepKind
+from shared.jobs.step_store import Claim
 from shared.platform.settings import PlatformSettings
+from shared.queue.step_task import StepContext
 from tests.fakes.ports import free_port
 
 TOKEN = "internal"
@@ -65,7 +71,7 @@ async def test_a_training_waits_holds_and_returns_the_device(engine: Engine, mon
         said.append(reason)
 
     async with borrowed(StepKind.SFT, "step 1", TIME, engine.settings, on_wait):
-        assert said[0].startswith("the device: the engine is at work with student")
+        assert said[0] == "the engine's device (GPU): the engine lends it when its running requests have ended"
         assert engine.scheduler.lent
         await asyncio.sleep(0.8)  # longer than a loan that is not repeated
         assert not engine.scheduler.loan_is_over()
@@ -97,10 +103,32 @@ async def test_a_port_that_does_not_answer_is_asked_for_a_while(monkeypatch: pyt
     monkeypatch.setattr(device_loan, "REPEAT_S", 0.02)
     monkeypatch.setattr(device_loan, "UNAVAILABLE_S", 0.1)
     settings, said = TrainerSettings(engine_control_url="http://127.0.0.1:1"), []
-    with pytest.raises(TransientError, match="control port"):
+    with pytest.raises(Postponed, match="control port") as rests:  # it costs the step no attempt
         async with borrowed(StepKind.SEARCH, "step 1", TIME, settings, said.append):
             raise AssertionError("nobody lent it")
-    assert said[0] == "the device: the engine's control port does not answer"
+    assert said[0] == "the engine's device (GPU): the engine's control port does not answer"
+    assert (rests.value.again_in_s, rests.value.code) == (15, "engine_unavailable")
+
+
+async def test_each_attempt_at_a_step_borrows_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Else the end of one that lost its lease would return the device of the next one."""
+    borrowers: list[str] = []
+
+    @asynccontextmanager
+    async def no_device(kind: StepKind, borrower: str, *_: object) -> AsyncIterator[None]:
+        borrowers.append(borrower)
+        raise FatalError("none here", code="no_device")
+        yield
+
+    monkeypatch.setattr(tasks, "borrowed", no_device)
+    monkeypatch.setattr(Artifacts, "check_room", lambda *_: None)
+    settings = PlatformSettings(data=tmp_path)
+    for attempt in (1, 2):
+        claim = Claim("s", "j", "default", "distill/train", StepKind.SFT, "0" * 64, attempt)
+        spec = Spec.model_construct(kind=StepKind.SFT)
+        with pytest.raises(FatalError, match="none here"):
+            await tasks._run(spec, StepContext(claim, settings, Artifacts(settings.artifacts)))
+    assert borrowers == ["step s attempt 1", "step s attempt 2"]
 
 
 async def test_nobody_is_asked_where_nothing_is_shared_in_time_or_nothing_is_computed():

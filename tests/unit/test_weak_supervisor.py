@@ -16,7 +16,7 @@ import httpx
 import psutil
 import pytest
 
-from services.weak_model.engine import model_scheduler
+from services.weak_model.engine import main, model_scheduler
 from services.weak_model.engine.answer_probe import AnswerProbe, Outcome
 from services.weak_model.engine.health import is_busy, is_healthy, serves
 from services.weak_model.engine.heartbeat import EngineHeartbeat
@@ -24,6 +24,8 @@ from services.weak_model.engine.model_scheduler import ModelScheduler, Rules
 from services.weak_model.engine.sleep import SleepControl
 from services.weak_model.engine.supervisor import EngineState, EngineSupervisor, ExternalEngine, Timing, check_port
 from services.weak_model.engine.vllm import Launch, explain, is_hopeless
+from services.weak_model.settings import EngineSettings
+from shared.contracts.device import DeviceSharing
 from shared.contracts.engine import ModelState, SleepMode
 from shared.contracts.errors import FatalError
 from shared.jobs.schema import open_stores
@@ -435,6 +437,15 @@ def test_an_engine_without_a_database_goes_on(tmp_path: Path):
     time.sleep(0.3)
     assert heartbeat.thread.is_alive()
     heartbeat.stop()
+
+
+def test_an_engine_of_others_is_refused_where_the_device_is_to_be_lent(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(main, "platform_settings", lambda: PlatformSettings(device_sharing=DeviceSharing.TIME))
+    settings = EngineSettings(served_name="student", url="http://127.0.0.1:1")
+    with pytest.raises(FatalError, match="lends its device to no training"):
+        main._build(settings)
+    monkeypatch.setattr(main, "platform_settings", PlatformSettings)
+    assert isinstance(main._build(settings), ExternalEngine)
 
 
 def test_the_process_ends_with_an_error_when_it_cannot_work(tmp_path: Path):

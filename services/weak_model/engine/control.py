@@ -86,7 +86,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _lend(self, body: bytes) -> None:
         request = DeviceRequest.model_validate_json(body)
         if not self.server.lends:
-            words = "this engine lends its device to nobody; give engine and trainer the same METEOR_DEVICE_SHARING"
+            words = "METEOR_DEVICE_SHARING of this engine is not `time`; set the same value for engine and trainer"
             return self._refuse(HTTPStatus.CONFLICT, words)
         self._send(HTTPStatus.OK, self.server.scheduler.borrow(request.borrower, request.seconds, request.held))
 

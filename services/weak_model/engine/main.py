@@ -31,6 +31,12 @@ def _build(settings: EngineSettings) -> ExternalEngine:
     lends = platform.device_sharing is DeviceSharing.TIME
     token = platform.internal_token.get_secret_value()
     timing = Timing.of(settings)
+    if settings.url and lends:
+        raise FatalError(
+            "METEOR_ENGINE_URL names an engine that others run, which lends its device to no training; set METEOR_DEVICE_SHARING=memory "
+            "for engine and trainer, or unset METEOR_ENGINE_URL",
+            code="engine_settings",
+        )
     if settings.url:
         url, name = settings.url, settings.served_name
         return ExternalEngine(lambda: serves(url, token, name), timing)
@@ -55,7 +61,7 @@ def _build(settings: EngineSettings) -> ExternalEngine:
 
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104 - asked from inside
     url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
-    sleep = SleepControl(url, token, _why_awake(settings)) if lends else None
+    sleep = SleepControl(url, token, _reason_without_sleep(settings)) if lends else None
     scheduler.sleep_mode = sleep.mode if sleep else None
     probe = AnswerProbe(url, token) if settings.probe else None
     engine = EngineSupervisor(
@@ -80,7 +86,7 @@ def _build(settings: EngineSettings) -> ExternalEngine:
     return engine
 
 
-def _why_awake(settings: EngineSettings) -> str | None:
+def _reason_without_sleep(settings: EngineSettings) -> str | None:
     """Why the engine does not sleep, as far as that is known before vLLM is asked."""
     if not settings.sleep:
         return "METEOR_ENGINE_SLEEP is false"
