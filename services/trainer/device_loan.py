@@ -11,13 +11,11 @@ from services.trainer.settings import TrainerSettings
 from shared.contracts.device import DeviceSharing
 from shared.contracts.engine import DeviceRequest, EngineStatus, ModelState
 from shared.contracts.errors import FatalError, Postponed
-from shared.contracts.steps import StepKind
 from shared.platform.http_client import internal_client
 from shared.platform.log import get_logger
 from shared.platform.settings import PlatformSettings
 
 log = get_logger(__name__)
-COMPUTING = frozenset({StepKind.SFT, StepKind.DPO, StepKind.SEARCH, StepKind.SCORE, StepKind.MERGE})
 REPEAT_S, LOAN_S = 2.0, 20.0  # a loan that is not repeated for LOAN_S has ended
 UNAVAILABLE_S, CALL_S = 60.0, 10.0
 AGAIN_S = 15.0
@@ -44,13 +42,14 @@ def check(platform: PlatformSettings, settings: TrainerSettings) -> None:
 
 @asynccontextmanager
 async def borrowed(
-    kind: StepKind, borrower: str, platform: PlatformSettings, settings: TrainerSettings, on_wait: Callable[[str], None]
+    borrower: str, platform: PlatformSettings, settings: TrainerSettings, on_wait: Callable[[str], None]
 ) -> AsyncIterator[None]:
-    """Holds the engine's device while the block runs. borrower: names the attempt: an earlier one must not return a later one's loan. on_wait: receives the reason.
+    """Holds the engine's device while the block runs. borrower: names the attempt, so that an earlier one does not return a later one's loan.
+    on_wait: receives the reason.
 
     Raises FatalError where the engine does not lend, EngineUnavailable where its control port does not answer.
     """
-    if not _takes_turns(platform, settings) or kind not in COMPUTING:
+    if not _takes_turns(platform, settings):
         yield
         return
     check(platform, settings)

@@ -110,12 +110,17 @@ async def _train(kind: StepKind, params: TrainParams, rows: Sequence[Wire], cont
 
 
 async def _run_on_model(kind: StepKind, params: supervisor.Params, rows: Sequence[Wire], context: StepContext) -> Done:
+    """What computes with a model needs the device."""
     ref, artifacts = params.model, context.artifacts
     adapter = await asyncio.to_thread(artifacts.folder, ref.adapter) if ref.adapter else None
     weights = await asyncio.to_thread(artifacts.folder, ref.weights) if ref.weights else None
     model = weights or await asyncio.to_thread(Bases().folder, ref)
     spec = supervisor.plan(kind, params, rows, model, adapter, context.scratch, trainer_settings())
-    return await _run(spec, context, supervisor.bytes_to_write(params, model))
+    size = supervisor.bytes_to_write(params, model)
+    context.artifacts.check_room(context.scratch, size)  # before the engine frees its device
+    borrower = f"step {context.claim.step_id} attempt {context.claim.attempt}"
+    async with borrowed(borrower, context.settings, trainer_settings(), context.waits_for):
+        return await _run(spec, context, size)
 
 
 async def _run(spec: Spec, context: StepContext, bytes_to_write: int = 0) -> Done:
@@ -128,9 +133,7 @@ async def _run(spec: Spec, context: StepContext, bytes_to_write: int = 0) -> Don
         artifacts.check_room(context.scratch, bytes_to_write)
         context.progress(done, total, **metrics)
 
-    borrower = f"step {context.claim.step_id} attempt {context.claim.attempt}"
-    device = borrowed(spec.kind, borrower, context.settings, trainer_settings(), context.waits_for)
-    async with device, kept_elsewhere(context, spec.checkpoints):
+    async with kept_elsewhere(context, spec.checkpoints):
         return await supervisor.run(spec, log, on_progress, trainer_settings().stop_within.total_seconds())
 
 

@@ -14,7 +14,6 @@ from services.trainer.publishing import publish
 from services.trainer.settings import TrainerSettings
 from shared.artifacts.store import Artifacts
 from shared.contracts.device import DeviceSharing
-from shared.contracts.steps import StepKind
 from shared.platform.settings import PlatformSettings
 from tests.fakes.ports import wait_until
 from tests.integration.test_engine import ROWS, START_S, TOKEN, EngineProcess, answers, params
@@ -53,7 +52,7 @@ async def test_it_frees_the_device_for_a_training_and_answers_as_before(engine: 
     family, awake = engine.family(), torch.cuda.mem_get_info()[0]
     settings = TrainerSettings(engine_control_url=f"http://127.0.0.1:{engine.control_port}")
     platform = PlatformSettings(data=tmp_path, device_sharing=DeviceSharing.TIME, internal_token=TOKEN)  # pyright: ignore[reportArgumentType]
-    async with borrowed(StepKind.SFT, "step 1", platform, settings, lambda _: None):
+    async with borrowed("step 1", platform, settings, lambda _: None):
         await asyncio.to_thread(wait_until, lambda: engine.said("engine sleeps"), 60, "the sleep")
         asleep, whole = torch.cuda.mem_get_info()
         assert asleep - awake > 0.5 * whole  # it held nine tenths

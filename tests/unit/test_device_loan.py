@@ -12,7 +12,7 @@ from pydantic import SecretStr
 from services.trainer import device_loan, tasks
 from services.trainer.device_loan import borrowed, check
 from services.trainer.settings import TrainerSettings
-from services.trainer.spec import Spec
+from services.trainer.spec import Done, Spec
 from services.weak_model.engine.control import Control
 from services.weak_model.engine.model_scheduler import ModelScheduler, Rules
 from shared.artifacts.store import Artifacts
@@ -23,6 +23,7 @@ from shared.jobs.step_store import Claim
 from shared.platform.settings import PlatformSettings
 from shared.queue.step_task import StepContext
 from tests.fakes.ports import free_port
+from tests.fakes.training import train_params
 
 TOKEN = "internal"
 TIME = PlatformSettings(
@@ -70,7 +71,7 @@ async def test_a_training_waits_holds_and_returns_the_device(engine: Engine, mon
             engine.yields()
         said.append(reason)
 
-    async with borrowed(StepKind.SFT, "step 1", TIME, engine.settings, on_wait):
+    async with borrowed("step 1", TIME, engine.settings, on_wait):
         assert said[0] == "the engine's device (GPU): the engine lends it when its running requests have ended"
         assert engine.scheduler.lent
         await asyncio.sleep(0.8)  # longer than a loan that is not repeated
@@ -81,7 +82,7 @@ async def test_a_training_waits_holds_and_returns_the_device(engine: Engine, mon
 
 async def test_a_training_that_ends_while_it_waits_does_not_take_the_device(engine: Engine):
     waiting = asyncio.Event()
-    device = borrowed(StepKind.DPO, "step 1", TIME, engine.settings, lambda _: waiting.set())
+    device = borrowed("step 1", TIME, engine.settings, lambda _: waiting.set())
     work = asyncio.create_task(device.__aenter__())
     await waiting.wait()
     assert engine.scheduler.status().waiting == ["a training"]
@@ -94,7 +95,7 @@ async def test_a_training_that_ends_while_it_waits_does_not_take_the_device(engi
 @pytest.mark.parametrize("engine", [False], indirect=True)
 async def test_an_engine_that_lends_to_nobody_ends_the_step(engine: Engine):
     with pytest.raises(FatalError, match="METEOR_DEVICE_SHARING") as refused:
-        async with borrowed(StepKind.SFT, "step 1", TIME, engine.settings, lambda _: None):
+        async with borrowed("step 1", TIME, engine.settings, lambda _: None):
             raise AssertionError("nobody lent it")
     assert refused.value.code == "device_not_lent"
 
@@ -104,38 +105,48 @@ async def test_a_port_that_does_not_answer_is_asked_for_a_while(monkeypatch: pyt
     monkeypatch.setattr(device_loan, "UNAVAILABLE_S", 0.1)
     settings, said = TrainerSettings(engine_control_url="http://127.0.0.1:1"), []
     with pytest.raises(Postponed, match="control port") as rests:  # it costs the step no attempt
-        async with borrowed(StepKind.SEARCH, "step 1", TIME, settings, said.append):
+        async with borrowed("step 1", TIME, settings, said.append):
             raise AssertionError("nobody lent it")
     assert said[0] == "the engine's device (GPU): the engine's control port does not answer"
     assert (rests.value.again_in_s, rests.value.code) == (15, "engine_unavailable")
 
 
-async def test_each_attempt_at_a_step_borrows_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Else the end of one that lost its lease would return the device of the next one."""
+async def test_each_attempt_at_a_step_borrows_for_itself_and_a_conversion_not_at_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Else the end of an attempt that lost its lease would return the device of the next one."""
     borrowers: list[str] = []
 
     @asynccontextmanager
-    async def no_device(kind: StepKind, borrower: str, *_: object) -> AsyncIterator[None]:
+    async def lent(borrower: str, *_: object) -> AsyncIterator[None]:
         borrowers.append(borrower)
-        raise FatalError("none here", code="no_device")
         yield
 
-    monkeypatch.setattr(tasks, "borrowed", no_device)
+    async def ran(*_: object) -> Done:
+        return Done(metrics={})
+
+    monkeypatch.setattr(tasks, "borrowed", lent)
+    monkeypatch.setattr(tasks.supervisor, "run", ran)
+    monkeypatch.setattr(tasks.supervisor, "plan", lambda *_: spec)
+    monkeypatch.setattr(tasks.supervisor, "bytes_to_write", lambda *_: 0)
+    monkeypatch.setattr(tasks.Bases, "folder", lambda *_: tmp_path)
     monkeypatch.setattr(Artifacts, "check_room", lambda *_: None)
-    settings = PlatformSettings(data=tmp_path)
+    spec = Spec(
+        kind=StepKind.SFT, params={}, rows=[], base=tmp_path, adapter=None, output=tmp_path, checkpoints=tmp_path
+    )
+    settings, params = PlatformSettings(data=tmp_path), train_params()
     for attempt in (1, 2):
         claim = Claim("s", "j", "default", "distill/train", StepKind.SFT, "0" * 64, attempt)
-        spec = Spec.model_construct(kind=StepKind.SFT)
-        with pytest.raises(FatalError, match="none here"):
-            await tasks._run(spec, StepContext(claim, settings, Artifacts(settings.artifacts)))
+        context = StepContext(claim, settings, Artifacts(settings.artifacts))
+        await tasks._run_on_model(StepKind.SFT, params, [], context)
+        await tasks._run(spec, context)  # as conversions and pushes do
     assert borrowers == ["step s attempt 1", "step s attempt 2"]
 
 
-async def test_nobody_is_asked_where_nothing_is_shared_in_time_or_nothing_is_computed():
+async def test_nobody_is_asked_where_nothing_is_shared_in_time():
     settings = TrainerSettings(engine_control_url="http://127.0.0.1:1")
-    for kind, platform in ((StepKind.SFT, PlatformSettings()), (StepKind.PUSH, TIME)):
-        async with borrowed(kind, "step 1", platform, settings, pytest.fail):
-            pass
+    async with borrowed("step 1", PlatformSettings(), settings, pytest.fail):
+        pass
 
 
 def test_a_trainer_that_cannot_ask_does_not_start():
