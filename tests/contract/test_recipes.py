@@ -125,7 +125,7 @@ def test_a_run_that_cannot_make_its_job_says_why(http: httpx.Client, file: str):
         ({"trigger": {"rows": 5, "every": "P1D"}}, 400, "trigger", "invalid_value"),
         ({"trigger": {"every": "PT5S"}}, 400, "trigger.every", "invalid_value"),
         ({"trigger": {"rows": 0}}, 400, "trigger.rows", "invalid_value"),
-        ({"source": {"type": "file", "file": "file-nobody"}}, 404, "source.file", "file_not_found"),
+        ({"source": {"type": "file", "file": "file-nobody"}}, 400, "source.file", "file_not_found"),
         ({"source": {"type": "hub", "file": "x"}}, 400, "source.type", "invalid_value"),
         ({"job": JOB | {"model": "nobody"}}, 400, "job.model", "model_not_found"),
         ({"job": JOB | {"wish": 1}}, 400, "job.wish", "unknown_parameter"),
