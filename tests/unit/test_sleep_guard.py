@@ -13,6 +13,7 @@ from starlette.routing import Route
 
 from services.weak_model.engine.answer_probe import OF_PROBE
 from services.weak_model.engine.sleep import SleepControl
+from services.weak_model.sleep_guard import Message, Receive, Scope, Send, SleepGuard
 from shared.contracts.engine import SleepMode
 from shared.contracts.errors import TransientError
 from tests.fakes.on_a_thread import on_a_thread
@@ -125,3 +126,22 @@ def test_an_answer_that_is_no_json_is_no_sleep():
         sleep = SleepControl(url, TOKEN)
         sleep.mode = SleepMode(available=True)
         assert not sleep.sleep()
+
+
+async def test_a_web_socket_is_closed_while_the_guard_is_closed():
+    reached, sent = [], []
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        reached.append(scope["path"])
+
+    async def receive() -> Message:
+        return {"type": "websocket.connect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    guard, scope = SleepGuard(app), {"type": "websocket", "path": "/v1/realtime", "headers": []}
+    await guard(scope, receive, send)
+    guard._open = False
+    await guard(scope, receive, send)
+    assert (reached, sent) == (["/v1/realtime"], [{"type": "websocket.close", "code": 1013}])
