@@ -37,40 +37,42 @@ JSON_ALONE = {
     r"samples\.0\..*": "examples of the user's own questions; the page shows them",
     r"final\.over\.base": "in the standing and, by grader, in final.by_metric",
 }
-NUMBERS = itertools.count(3)
 
 
-def made(kind: Any) -> Any:
-    """A value of the type in which everything optional is there and no number stands twice."""
+def made(kind: Any, numbers: Iterator[int] | None = None) -> Any:
+    """A value of the type in which everything optional is there and no number stands twice. numbers: those that it takes; by default the
+    same ones in each call, whatever was made before."""
+    numbers = numbers or itertools.count(3)
     origin, arguments = get_origin(kind), get_args(kind)
     if origin in (Union, UnionType):
-        return made(next(argument for argument in arguments if argument is not NoneType))
+        return made(next(argument for argument in arguments if argument is not NoneType), numbers)
     if origin is Literal:
         return arguments[0]
     if kind is Estimate:
         return None
     if kind is Triple:
-        value = 0.1 + next(NUMBERS) / 1000
+        value = 0.1 + next(numbers) / 1000
         return [value, value - 0.05, value + 0.05]
     if origin is list:
-        return [made(arguments[0])]
+        return [made(arguments[0], numbers)]
     if origin is dict:
-        return {"name": made(arguments[1])}
+        return {"name": made(arguments[1], numbers)}
     if isinstance(kind, type) and issubclass(kind, BaseModel):
-        return {name: made(field.annotation) for name, field in kind.model_fields.items()}
+        return {name: made(field.annotation, numbers) for name, field in kind.model_fields.items()}
     if kind is bool:
         return True
-    number = next(NUMBERS)
+    number = next(numbers)
     return {int: number, float: round(0.1 + number / 1000, 3), str: f"text{number}", Any: f"any{number}"}[kind]
 
 
 @pytest.fixture(scope="module")
 def full() -> dict[str, Any]:
-    report = made(Report)
+    numbers = itertools.count(3)
+    report = made(Report, numbers)
     report["primary_metric"] = "name"
     report["table"][0]["name"] = report["final"]["name"] = "final-model"
     report["final"]["over"] = {"base": report["final"]["over"]["name"]}
-    report["final"]["by_metric"] = {"base": {"name": made(Triple)}}
+    report["final"]["by_metric"] = {"base": {"name": made(Triple, numbers)}}
     report["final"]["record"] = {"base": report["final"]["record"]["name"]}
     report["measured"] = {**report["measured"], "by": "judge"}
     report["judge"]["decides"] = False
