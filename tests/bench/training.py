@@ -6,7 +6,6 @@ The two take turns and each one's best turn counts. `ratio` (ours over bare) goe
 seconds of processor time, which other work on the machine disturbs less. Prints one line of JSON.
 """
 
-import argparse
 import json
 import os
 import sys
@@ -27,6 +26,7 @@ from services.trainer.train.sft import build
 from services.trainer.train.watch import Watch
 from shared.contracts.rows import Example
 from shared.contracts.steps import AdapterConfig, ModelRef, StepKind, TrainParams
+from tests.bench.training_options import training_options
 
 
 class Rate(NamedTuple):
@@ -121,14 +121,7 @@ def spec_of(model: Path, params: TrainParams, folder: Path) -> Spec:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="dataset rows with `question` and `reference`")
-    parser.add_argument("--rows", type=int, default=48)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--turns", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=0)
-    options = parser.parse_args()
+    options = training_options(__doc__).parse_args()
     out = take_stdout()
     use_cores(options.threads)
     examples, params = examples_in(options.data, options.rows), params_with(options.batch_size)

@@ -7,7 +7,6 @@ The two take turns and each one's best turn counts. tokens_per_s: tokens that ar
 process held; `memory_ratio` is ours over TRL's, so less than 1 is less memory. Prints one line of JSON.
 """
 
-import argparse
 import json
 import os
 import resource
@@ -16,6 +15,8 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
+
+from tests.bench.training_options import training_options
 
 WAYS = ("ours", "trl")
 
@@ -55,13 +56,7 @@ def turn(way: str, arguments: list[str]) -> Turn:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--data", type=Path, required=True, help="dataset rows with `question` and `reference`")
-    parser.add_argument("--rows", type=int, default=48)
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--turns", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=0)
+    parser = training_options(__doc__)
     parser.add_argument("--way", choices=WAYS, help="train this way in this process (used by the bench itself)")
     given = parser.parse_args()
     if given.way:
