@@ -179,7 +179,7 @@ result: install ## make the final model of a measured result again [OF=geoquery|
 	$(addprefix METEOR_TEACHER_MODEL=,$(TEACHER_$(OF))) $(METEOR) up --data $(DATA)
 	$(METEOR) jobs create $(RESULT)/$(OF).job.json --rows $(RESULT)/rows.jsonl --set seed=$(SEED) --data $(DATA) --watch
 
-bench-gpu: install ## a GPU's training, sampling, two adapters, the engine's sleep, speculation and fp8, in under 8 minutes; one line of JSON each; "not run" without one
+bench-gpu: install ## a GPU's training, sampling, padding, two adapters, the engine's sleep, speculation and fp8, in under 8 minutes; one line of JSON each; "not run" without one
 	$(call stage,GPU,$(BIN)/python -m tests.bench.gpu 2>/dev/null)
 
 clients: install-dev ## real clients, each in an environment of its own, against a running METEOR; writes docs/reference/clients.md [ONLY="litellm dspy"]

@@ -45,6 +45,10 @@ class TrainerSettings(BaseSettings):
     processes: int = Field(
         default=0, ge=0, le=64, description="that train one model together; 0: one per GPU named, one on a CPU"
     )
+    padding_free: bool | None = Field(
+        default=None,
+        description="passes without padding, of students whose attention keeps rows apart; default: on a GPU with flash-attn",
+    )
     gguf_converter: Path | None = Field(
         default=None,
         validation_alias=AliasChoices("METEOR_GGUF_CONVERTER"),

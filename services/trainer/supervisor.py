@@ -68,6 +68,7 @@ def plan(
         checkpoint_steps=settings.checkpoint_steps,
         threads=settings.threads,
         processes=processes(kind, settings),
+        padding_free=settings.padding_free,
         memory_gb=settings.memory_gb,
     )
 

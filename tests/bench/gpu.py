@@ -19,7 +19,7 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from services.trainer.spec import Spec
-from services.trainer.train import sft
+from services.trainer.train import packing, sft
 from services.trainer.train.decoding import Decoder
 from services.trainer.train.dpo import dpo
 from services.trainer.train.model import device, load_base, load_tokenizer
@@ -82,13 +82,18 @@ def random_model(folder: Path, size: Size) -> Path:
 
 
 def trained(
-    kind: StepKind, base: Path, size: Size, scratch: Path, adapter: Path | None = None, **shape: Any
+    kind: StepKind, base: Path, size: Size, scratch: Path, mixed: bool = False, asked: bool | None = None, **shape: Any
 ) -> dict[str, Any]:
-    """Figures of one epoch over rows of random words, all of about one length."""
-    question = (WORDS * size.prompt)[: size.prompt * 5]
+    """Figures of one epoch over rows of random words, all of about one length; mixed: of an eighth of it and more.
+
+    asked: passes without padding, or with it.
+    """
+    words = size.prompt * 5
+    questions = [
+        (WORDS * size.prompt)[: words * (1 + 5 * number % 8 if mixed else 8) // 8] for number in range(size.rows)
+    ]
     answer = (WORDS * 40)[:200] if size.prompt > 100 else "ls -l"
-    row: dict[str, Any] = {"question": question}
-    row |= {"completion": answer} if kind is StepKind.SFT else {"chosen": answer, "rejected": answer[::-1]}
+    answered = {"completion": answer} if kind is StepKind.SFT else {"chosen": answer, "rejected": answer[::-1]}
     params = TrainParams(
         model=ModelRef(base="bench", base_hash="0" * 64),
         adapter=AdapterConfig(max_length=4096, **shape),
@@ -100,9 +105,10 @@ def trained(
     spec = Spec(
         kind=kind,
         params=params.model_dump(mode="json"),
-        rows=[row | {"id": str(number)} for number in range(size.rows)],
+        rows=[{"id": str(number), "question": question} | answered for number, question in enumerate(questions)],
         base=base,
-        adapter=adapter,
+        adapter=None,
+        padding_free=asked,
         output=scratch / "output",
         checkpoints=scratch / "checkpoints",
     )
@@ -136,6 +142,24 @@ def trainings(name: str, size: Size, base: Path, scratch: Path) -> Iterator[dict
                 "gradient_checkpointing": figures["gradient_checkpointing"],
                 "peak_gb": round(torch.cuda.max_memory_allocated() / 1e9, 1) if torch.cuda.is_available() else None,
             }
+
+
+def padding(name: str, size: Size, base: Path, scratch: Path) -> Iterator[dict[str, Any]]:
+    """Rows of many lengths, padded and one after another; only on a GPU."""
+    if not torch.cuda.is_available():
+        yield {"benchmark": "padding", "model": name, "not_run": "no GPU"}
+        return
+    for kind in (StepKind.SFT, StepKind.DPO):
+        padded, free = (trained(kind, base, size, scratch / f"{kind}-{asked}", True, asked) for asked in (False, True))
+        yield {
+            "benchmark": "padding",
+            "model": name,
+            "kind": kind.value,
+            "padded_tokens_per_second": padded["tokens_per_second"],
+            "padding_free_tokens_per_second": free["tokens_per_second"],
+            "flash_attn": packing.kernel() or "not installed",
+            "refused": free.get("padding_free_refused"),
+        }
 
 
 @torch.inference_mode()
@@ -222,6 +246,9 @@ def run(sizes: dict[str, Size], seconds: float) -> Iterator[dict[str, Any]]:
                 "search": lambda name=name, size=size, base=base: sampling(name, size, base),
             }
             if name != "8B":
+                parts["padding"] = lambda name=name, size=size, base=base, place=place: padding(
+                    name, size, base, place / "padding"
+                )
                 parts["engine"] = lambda name=name, size=size, base=base, place=place: two_adapters(
                     name, size, base, place / "engine"
                 )

@@ -16,6 +16,7 @@ from trl.trainer import utils as trl_utils
 from services.trainer.spec import Metrics, Spec
 from services.trainer.train import logprobs, processes
 from services.trainer.train.model import device, save_adapter, save_merged, save_weights
+from services.trainer.train.packing import Decision
 from services.trainer.train.progress import Reporter
 from services.trainer.train.step_in_passes import StepInPasses
 from services.trainer.train.watch import Watch
@@ -91,6 +92,7 @@ def fit(
     """
     watch = Watch(spec, reporter)
     trainer.add_callback(watch)
+    cast(StepInPasses, trainer).padding_free = spec.padding_free
     checkpoint = last_checkpoint(spec.checkpoints)
     began = time.monotonic()
     if device().type == "cpu":
@@ -127,10 +129,13 @@ def _save(trainer: Trainer, spec: Spec, params: TrainParams, samples: Sequence[l
 
 def passes_of(trainer: Trainer) -> Metrics:
     """How the steps were divided, for people."""
-    division = cast(StepInPasses, trainer).division
+    own = cast(StepInPasses, trainer)
+    division, packed = own.division, own.packed or Decision()
+    refused = {"padding_free_refused": packed.refused} if packed.refused else {}
     recomputed = bool(getattr(trainer.model, "is_gradient_checkpointing", False))
     return {
         **(division.describe() if division else {}),
+        **({"padding_free": True} if packed.packing else refused),
         "gradient_checkpointing": recomputed,
         "processes": processes.count(),
     }

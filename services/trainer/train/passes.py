@@ -69,18 +69,19 @@ class ByRows(Division):
 
 @dataclass
 class ByTokens(Division):
-    """As many rows as have so many tokens together, padding included; one row at least. On a GPU."""
+    """As many rows as have so many tokens together, padding included where rows are padded; one row at least. On a GPU."""
 
     tokens: int
     longest: int
+    padded: bool = True
 
     def passes(self, lengths: Sequence[int]) -> list[Pass]:
-        bounds, start, widest = [], 0, 0
+        bounds, start, widest, total = [], 0, 0, 0
         for place, length in enumerate(lengths):
-            widest = max(widest, length)
-            if place > start and widest * (place + 1 - start) > self.tokens:
+            widest, total = max(widest, length), total + length
+            if place > start and (widest * (place + 1 - start) if self.padded else total) > self.tokens:
                 bounds.append((start, place))
-                start, widest = place, length
+                start, widest, total = place, length, length
         bounds.append((start, len(lengths)))
         rows = len(lengths)
         return [Pass(first, last, (last - first) / rows, 0, rows) for first, last in bounds]
@@ -100,10 +101,10 @@ def _slices(start: int, stop: int, size: int) -> Iterator[tuple[int, int]]:
         yield first, min(stop, first + size)
 
 
-def lengths(batch: Mapping[str, torch.Tensor], sides: int) -> list[int]:
-    """Tokens of each row; of a pair (two sides, one below the other) those of both, each as long as the longer one."""
+def lengths(batch: Mapping[str, torch.Tensor], sides: int, padded: bool = True) -> list[int]:
+    """Tokens of each row; of a pair (two sides, one below the other) those of both, padded each as long as the longer one."""
     own = batch[MASK].sum(1).view(sides, -1)
-    return (own.amax(0) * sides).tolist()
+    return (own.amax(0) * sides if padded else own.sum(0)).tolist()
 
 
 def cut(batch: Mapping[str, torch.Tensor], part: Pass, sides: int) -> Batch:

@@ -10,9 +10,10 @@ from datasets import Dataset
 from torch.utils.data import DataLoader
 from transformers import Trainer
 
-from services.trainer.train import passes, processes, room, together
+from services.trainer.train import packing, passes, processes, room, together
 from services.trainer.train.failures import is_out_of_memory, out_of_memory
 from services.trainer.train.model import device
+from services.trainer.train.packing import Decision
 from services.trainer.train.passes import ByRows, ByTokens, Division, Pass
 
 CHECKPOINTING = {"use_reentrant": False}  # the other kind needs gradients at the embeddings, which an adapter lacks
@@ -29,6 +30,8 @@ class StepInPasses(Trainer):
     """
 
     division: Division | None = None
+    padding_free: bool | None = None
+    packed: Decision | None = None
     sides = 1
     alone = False
 
@@ -52,8 +55,10 @@ class StepInPasses(Trainer):
         )
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        if self.packed is None:
+            self.packed = packing.decide(cast(Any, self.model), self._two_rows(), self.padding_free)
         division = self.division = self.division or self._divide(model)
-        lengths = passes.lengths(inputs, self.sides)
+        lengths = passes.lengths(inputs, self.sides, self._is_padded)
         before = self._figures_so_far()
         random = torch.random.get_rng_state()
         while True:
@@ -80,7 +85,9 @@ class StepInPasses(Trainer):
                     int, 1 / part.share
                 )  # a mean over rows is divided by it
                 self._before(part, inputs)
-                loss = super().training_step(model, passes.cut(inputs, part, self.sides), items)
+                rows = passes.cut(inputs, part, self.sides)
+                with packing.packed(self.packed.packing if self.packed else None, rows[passes.MASK]):
+                    loss = super().training_step(model, rows, items)
                 total = loss if total is None else total + loss
         return torch.zeros((), device=self.args.device) if total is None else total
 
@@ -114,15 +121,28 @@ class StepInPasses(Trainer):
         self._forget(model, before)
         if not rows:
             raise out_of_memory(", one row at a time and with gradient checkpointing too")
-        return ByTokens(rows * longest, longest)
+        return ByTokens(rows * longest, longest, self._is_padded)
 
     def _row_tokens(self) -> list[int]:
-        """Of each row as it is padded: of a pair both sides, each as long as the longer one."""
+        """Of each row as it is computed: of a pair both sides, padded each as long as the longer one."""
         dataset = cast(Dataset, self.train_dataset)
         if self.sides == 1:
             return [len(ids) for ids in dataset["input_ids"]]
         columns = (dataset[name] for name in ("prompt_ids", "chosen_ids", "rejected_ids"))
-        return [2 * (len(prompt) + max(len(one), len(other))) for prompt, one, other in zip(*columns, strict=True)]
+        sides = (
+            (len(prompt) + len(one), len(prompt) + len(other)) for prompt, one, other in zip(*columns, strict=True)
+        )
+        return [2 * max(both) if self._is_padded else sum(both) for both in sides]
+
+    def _two_rows(self) -> list[list[int]]:
+        """The first and the last, the only one twice; of pairs the chosen side."""
+        dataset = cast(Dataset, self.train_dataset)
+        ends = dataset[0], dataset[-1]
+        return [row["input_ids"] if self.sides == 1 else row["prompt_ids"] + row["chosen_ids"] for row in ends]
+
+    @property
+    def _is_padded(self) -> bool:
+        return self.packed is None or self.packed.packing is None
 
     def _bytes_to_come(self) -> int:
         """Of the optimiser's moments, which its first step makes."""

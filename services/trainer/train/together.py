@@ -82,6 +82,11 @@ def agreed(decision: bool) -> bool:
     return told[0]
 
 
+def everywhere(true: bool) -> bool:
+    """Whether it is true of every process."""
+    return true if count() == 1 else all(_of_all(true))
+
+
 def joined(own: dict[int, Any]) -> dict[int, Any]:
     """What the processes found, each for keys of its own."""
     return {key: value for one in _of_all(own) for key, value in one.items()}
