@@ -49,6 +49,10 @@ class TrainerSettings(BaseSettings):
         default=None,
         description="passes without padding, of students whose attention keeps rows apart; default: on a GPU with flash-attn",
     )
+    fsdp: bool | None = Field(
+        default=None,
+        description="several GPUs hold an adapter's base in parts instead of a copy each; default: where a copy does not fit",
+    )
     gguf_converter: Path | None = Field(
         default=None,
         validation_alias=AliasChoices("METEOR_GGUF_CONVERTER"),

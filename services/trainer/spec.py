@@ -14,7 +14,8 @@ Metrics = dict[str, Any]  # numbers and names, by kind
 class Spec(Wire):
     """What one training process does. params and rows: of the kind, see the registry of step kinds.
 
-    processes: that train together, of an SFT or DPO; others have one. padding_free: None where flash-attn is installed. output receives `adapter/` or `weights/` and `curve.json`, or `rows.json`; checkpoints survives a crash.
+    processes: that train together, of an SFT or DPO; others have one. padding_free: None where flash-attn is installed. fsdp: None where a
+    copy of the base for each process does not fit. output receives `adapter/` or `weights/` and `curve.json`, or `rows.json`; checkpoints survives a crash.
     """
 
     kind: StepKind
@@ -29,6 +30,7 @@ class Spec(Wire):
     threads: int = 0
     processes: int = 1
     padding_free: bool | None = None
+    fsdp: bool | None = None
     memory_gb: float | None = None
 
 

@@ -69,6 +69,7 @@ def plan(
         threads=settings.threads,
         processes=processes(kind, settings),
         padding_free=settings.padding_free,
+        fsdp=settings.fsdp,
         memory_gb=settings.memory_gb,
     )
 
@@ -212,7 +213,7 @@ async def _follow(lines: asyncio.StreamReader, on_progress: Callable[..., None])
         message = MESSAGE.validate_json(line)
         if isinstance(message, Tick):
             on_progress(message.done, message.total, **message.metrics)
-        else:
+        elif not isinstance(last, Failed):  # of several processes the first to fail knows why; the others lost it
             last = message
     return last
 

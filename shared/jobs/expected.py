@@ -1,8 +1,6 @@
 """The speeds that a job of this deployment is expected to run at: from earlier jobs with the same models, else from the sizes of the
 student and of this machine."""
 
-import json
-import math
 import os
 from collections import defaultdict
 from collections.abc import Iterable
@@ -12,6 +10,7 @@ from shared.contracts.distillation import Distillation
 from shared.contracts.jobs import JobRequest, Measured
 from shared.contracts.steps import Queue, StepKind
 from shared.jobs.overview import Overview, Past
+from shared.plan.device_memory import parameters_of
 from shared.plan.rates import Lengths, Machine, Rates, first_rates, learned_rates, probe_rate
 
 ENOUGH_JOBS = 3  # the newest jobs that have measured a kind
@@ -68,16 +67,3 @@ def _asks(request: JobRequest, kind: StepKind) -> object:
 def machine_of(folder: Path | None) -> Machine:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return Machine(parameters_of(folder), cores, NVIDIA.exists())
-
-
-def parameters_of(folder: Path | None) -> float | None:
-    """Counted in the headers of the safetensors files: 8 bytes of length, then JSON with each tensor's shape. None: unknown."""
-    try:
-        total = 0
-        for path in folder.glob("*.safetensors") if folder else ():
-            with path.open("rb") as file:
-                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-            total += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
-    return float(total) or None

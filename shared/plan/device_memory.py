@@ -5,6 +5,7 @@ training's, and the sums against published figures of 7B and 8B models.
 """
 
 import json
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -95,6 +96,19 @@ def figures_of(config: Json, parameters: float) -> Figures | None:
         return None
 
 
+def parameters_of(folder: Path | None) -> float | None:
+    """Counted in the headers of the safetensors files: 8 bytes of length, then JSON with each tensor's shape. None: unknown."""
+    try:
+        total = 0
+        for path in folder.glob("*.safetensors") if folder else ():
+            with path.open("rb") as file:
+                header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+            total += sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return float(total) or None
+
+
 @cache
 def figures_in(folder: Path | None, parameters: float | None) -> Figures | None:
     """Of a model's folder."""
@@ -106,6 +120,12 @@ def figures_in(folder: Path | None, parameters: float | None) -> Figures | None:
         return None
 
 
+def may_be_shared(method: Method, adapter: AdapterConfig) -> bool:
+    """Whether several devices can hold a training's base in parts (services/trainer/train/sharding.py): of an adapter on a base in 16
+    or 32 bits."""
+    return method is Method.LORA and not adapter.load_in_4bit and not adapter.use_dora
+
+
 def training(
     figures: Figures,
     method: Method,
@@ -114,9 +134,11 @@ def training(
     gpu: bool,
     checkpointing: bool = False,
     compared: float = CHUNK,
+    devices: int = 1,
 ) -> Need:
-    """tokens: of one pass. checkpointing: activations are kept at the layers' borders alone. compared: tokens whose logits are there at
-    once; trainers that compute a whole pass's take as many as `tokens`."""
+    """Of one device. tokens: of one pass. checkpointing: activations are kept at the layers' borders alone. compared: tokens whose logits
+    are there at once; trainers that compute a whole pass's take as many as `tokens`. devices: that hold the base in parts, where it may
+    be; a layer that is computed, the next one and the output layer are there whole."""
     full = method is Method.FULL
     narrow = gpu or adapter.dtype is Dtype.BFLOAT16
     width = 2 if narrow else 4
@@ -128,6 +150,9 @@ def training(
         base = figures.embedded * width + (figures.parameters - figures.embedded) * NF4
     else:
         base = figures.parameters * width
+    if devices > 1 and may_be_shared(method, adapter):
+        whole = 2 * (figures.parameters - figures.embedded) / figures.layers + figures.vocabulary * figures.hidden
+        base = base / devices + whole * width
     weights = base if full else base + trained * 4
     moments = trained * (8 if adapter.optim is Optim.ADAMW else 2)
     kept = (FULL if full and each == 2 else LORA if narrow or not full else FULL)[width]
@@ -145,6 +170,21 @@ def engine(figures: Figures, context: int, gpu: bool = True) -> float:
     return figures.parameters * 2 + values + (ENGINE_OWN if gpu else 0)
 
 
+def devices_needed(
+    figures: Figures, method: Method, adapter: AdapterConfig, longest: float, room: float, there: int
+) -> int | None:
+    """How many GPUs, each with so many bytes of room, hold a training in parts; None: not even `there` of them."""
+    if not may_be_shared(method, adapter):
+        return None
+    counts = range(2, there + 1)
+    return next((n for n in counts if least(figures, method, adapter, longest, True, n) <= room), None)
+
+
+def in_parts(devices: int) -> str:
+    """For people: how so many GPUs come to hold a training together."""
+    return f"let {devices} GPUs hold it in parts: set METEOR_TRAINER_GPUS to {','.join(map(str, range(devices)))}"
+
+
 class Change(NamedTuple):
     """words: what to do, for people."""
 
@@ -154,9 +194,11 @@ class Change(NamedTuple):
     longest: float
 
 
-def least(figures: Figures, method: Method, adapter: AdapterConfig, longest: float, gpu: bool) -> float:
-    """Bytes of a training at least: one row of the longest at once, with gradient checkpointing."""
-    return training(figures, method, adapter, longest, gpu, checkpointing=True).total
+def least(
+    figures: Figures, method: Method, adapter: AdapterConfig, longest: float, gpu: bool, devices: int = 1
+) -> float:
+    """Bytes of a training on one device at least: one row of the longest at once, with gradient checkpointing."""
+    return training(figures, method, adapter, longest, gpu, checkpointing=True, devices=devices).total
 
 
 def at_ease(figures: Figures, method: Method, adapter: AdapterConfig, longest: float, batch: int, gpu: bool) -> float:
@@ -189,8 +231,13 @@ def changes(method: Method, adapter: AdapterConfig, longest: float) -> Iterator[
         )
 
 
-def remedy(figures: Figures, method: Method, adapter: AdapterConfig, longest: float, room: float, gpu: bool) -> str:
-    """The first of the changes that fits into so many bytes."""
+def remedy(
+    figures: Figures, method: Method, adapter: AdapterConfig, longest: float, room: float, gpu: bool, devices: int = 1
+) -> str:
+    """The first of the changes that fits into so many bytes. devices: with so much room each; where parts of the base fit on them,
+    the job stays as it is."""
+    if (parts := devices_needed(figures, method, adapter, longest, room, devices)) is not None:
+        return in_parts(parts)
     for change in changes(method, adapter, longest):
         if least(figures, change.method, change.adapter, change.longest, gpu) <= room:
             return change.words

@@ -113,10 +113,26 @@ def test_a_step_larger_than_the_device_is_divided_and_taken(base: Path, tmp_path
     assert figures["loss"] == pytest.approx(wanted["loss"], abs=0.05)
 
 
+@pytest.mark.parametrize("padding_free", [False, True])
+@pytest.mark.parametrize(("kind", "rows"), [(StepKind.SFT, EXAMPLES), (StepKind.DPO, PAIRS)])
+def test_passes_without_padding_learn_what_padded_ones_do(
+    kind: StepKind, rows: list, padding_free: bool, base: Path, tmp_path: Path
+):
+    """With flash-attn where it is installed."""
+    train = sft.fine_tune if kind is StepKind.SFT else dpo
+    spec = spec_of(kind, rows, base, tmp_path / "asked").model_copy(update={"padding_free": padding_free})
+    wanted = train(spec_of(kind, rows, base, tmp_path / "ever"), Silent())  # type: ignore[arg-type]
+    figures = train(spec, Silent())  # type: ignore[arg-type]
+    assert figures.get("padding_free", False) is padding_free, figures.get("padding_free_refused")
+    assert figures["loss"] == pytest.approx(wanted["loss"], abs=0.05)
+
+
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
-async def test_two_gpus_learn_what_one_learns(base: Path, tmp_path: Path):
+@pytest.mark.parametrize("fsdp", [False, True])
+async def test_two_gpus_learn_what_one_learns(fsdp: bool, base: Path, tmp_path: Path):
+    """With a copy of the base each, and with half of it."""
     wanted = sft.fine_tune(spec_of(StepKind.SFT, EXAMPLES, base, tmp_path / "one"), Silent())  # type: ignore[arg-type]
-    spec = spec_of(StepKind.SFT, EXAMPLES, base, tmp_path / "two").model_copy(update={"processes": 2})
+    spec = spec_of(StepKind.SFT, EXAMPLES, base, tmp_path / "two").model_copy(update={"processes": 2, "fsdp": fsdp})
     done = await supervisor.run(spec, tmp_path / "log", lambda *_, **__: None, 3.0)
-    assert done.metrics["processes"] == 2
+    assert (done.metrics["processes"], done.metrics.get("fsdp", False)) == (2, fsdp)
     assert done.metrics["loss"] == pytest.approx(wanted["loss"], abs=0.05)

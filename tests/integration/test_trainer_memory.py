@@ -1,70 +1,26 @@
 """A training that does not fit takes less at once and learns the same; and forms of training that take less memory."""
 
-import functools
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from transformers.models.llama.modeling_llama import LlamaModel
 
 from services.trainer.spec import Spec
 from services.trainer.train import sft, step_in_passes
 from services.trainer.train.dpo import dpo
 from services.trainer.train.model import load_base
-from shared.contracts.errors import FatalError, UserError
+from shared.contracts.errors import FatalError, TransientError, UserError
 from shared.contracts.steps import AdapterConfig, Method, StepKind, TrainParams
+from tests.fakes.little_memory import a_device_of, watched
 from tests.fakes.training import EXAMPLES, PAIRS, Ticks, spec_of, train_params
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WORK: dict[StepKind, Callable[[Spec, Any], dict[str, Any]]] = {StepKind.SFT: sft.fine_tune, StepKind.DPO: dpo}
 ROWS = {StepKind.SFT: EXAMPLES, StepKind.DPO: PAIRS}
-
-
-@contextmanager
-def watched(look: Callable[[Any, int], None]) -> Iterator[None]:
-    """Each pass of a model is shown to look(model, tokens) first."""
-    model: Any = LlamaModel
-    forward = model.forward
-
-    @functools.wraps(forward)
-    def shown(self: Any, input_ids: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        look(self, input_ids.numel())
-        return forward(self, input_ids, *args, **kwargs)
-
-    model.forward = shown
-    try:
-        yield
-    finally:
-        model.forward = forward
-
-
-@contextmanager
-def a_device_of(most: int, unless_checkpointing: bool = False) -> Iterator[list[int]]:
-    """Within it a model takes so many tokens in one pass; with more, memory runs out in the middle of the backward pass. Yields the
-    passes that did not fit."""
-    refused: list[int] = []
-
-    def run_out(handle: Any) -> None:
-        handle.remove()
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
-
-    def look(model: Any, tokens: int) -> None:
-        if (
-            not torch.is_grad_enabled()
-            or tokens <= most
-            or (unless_checkpointing and model.layers[0].gradient_checkpointing)
-        ):
-            return
-        refused.append(tokens)
-        handle = model.layers[0].register_full_backward_pre_hook(lambda *_: run_out(handle))
-
-    with watched(look):
-        yield refused
 
 
 def weights_of(spec: Spec) -> dict[str, torch.Tensor]:
@@ -113,6 +69,29 @@ def test_what_fits_in_no_way_ends_with_what_to_change(base: Path, tmp_path: Path
         sft.fine_tune(spec, Ticks())  # type: ignore[arg-type]
     assert error.value.code == "out_of_memory"
     assert "max_length" in error.value.message
+
+
+def test_a_model_in_parts_takes_less_in_the_next_attempt(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """One process stands for several, which could not repeat a pass alone."""
+    init = sft.AnswerTrainer.__init__
+
+    def in_parts(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        self.is_distributed_loading_by_transformers = True
+
+    monkeypatch.setattr(sft.AnswerTrainer, "__init__", in_parts)
+    spec = spec_of(StepKind.SFT, train_params(batch_size=8, epochs=1), EXAMPLES, base, tmp_path)
+    with a_device_of(80):
+        for _ in range(2):
+            with pytest.raises(TransientError, match="half as much") as error:
+                sft.fine_tune(spec, Ticks())  # type: ignore[arg-type]
+            assert error.value.code == "out_of_memory"
+        assert sft.fine_tune(spec, Ticks())["rows_at_once"] == 2  # type: ignore[arg-type]
+    with a_device_of(4):
+        with pytest.raises(TransientError):
+            sft.fine_tune(spec, Ticks())  # type: ignore[arg-type]
+        with pytest.raises(FatalError, match="one row at a time"):
+            sft.fine_tune(spec, Ticks())  # type: ignore[arg-type]
 
 
 def with_adapter(params: TrainParams, **changes: Any) -> TrainParams:

@@ -87,6 +87,26 @@ def test_what_is_advised_changes_as_little_as_it_may(gb: int, form: str, words: 
     assert device_memory.remedy(LLAMA_8B, *FORMS[form], 2048, gb * GB, True) == words
 
 
+LLAMA_70B = Figures(70.6e9, 8192, 28_672, 80, 1024, 8192, 128_256, tied=False)
+
+
+def test_an_adapter_of_a_base_in_parts_fits_on_devices_that_are_too_small_for_a_copy():
+    """70B in bfloat16 is 141 GB; halves of it leave 80 GB no room for a layer, the output layer and a row's activations."""
+    needs = [device_memory.least(LLAMA_70B, *FORMS["lora"], 2048, True, n) / GB for n in (1, 2, 3, 4)]
+    assert needs[0] > 141 > 80 > needs[2] > needs[3] > 141 / 4
+    assert needs[1] > 80
+    words = device_memory.remedy(LLAMA_70B, *FORMS["lora"], 2048, 80 * GB, True, 4)
+    assert words == "let 3 GPUs hold it in parts: set METEOR_TRAINER_GPUS to 0,1,2"
+    assert "load_in_4bit" in device_memory.remedy(LLAMA_70B, *FORMS["lora"], 2048, 80 * GB, True, 2)
+
+
+@pytest.mark.parametrize("form", ["qlora", "full", "full in bfloat16"])
+def test_other_trainings_are_not_held_in_parts(form: str):
+    assert device_memory.devices_needed(LLAMA_8B, *FORMS[form], 2048, 4 * GB, 8) is None
+    alone, eight = (device_memory.least(LLAMA_8B, *FORMS[form], 2048, True, n) for n in (1, 8))
+    assert alone == eight
+
+
 def test_an_engine_holds_its_weights_and_one_whole_request():
     assert device_memory.engine(LLAMA_8B, 8192) / GB == pytest.approx(16.1 + 1.07 + 1.5, abs=0.1)
 

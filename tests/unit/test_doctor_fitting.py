@@ -21,6 +21,8 @@ CONFIG |= {"num_key_value_heads": 8, "vocab_size": 128_256, "tie_word_embeddings
         (24.0, {"METEOR_ENGINE_GPU_MEMORY_UTILIZATION": "0.8"}, [(Health.WARN, "4.8 of 24.0 GB", "smaller student")]),
         (24.0, {"METEOR_DEVICE_SHARING": "time"}, [(Health.OK, "24.0 of 24.0 GB", "")]),
         (16.0, {"METEOR_DEVICE_SHARING": "time"}, [(Health.WARN, "0.9 gives it 14.4 of 16.0 GB", "smaller student"), (Health.WARN, "16.0 of 16.0 GB", "load_in_4bit")]),
+        (16.0, {"METEOR_WEAK_ENGINE_URL": "http://there"}, [(Health.WARN, "16.0 of 16.0 GB", "let 2 GPUs hold it in parts: set METEOR_TRAINER_GPUS to 0,1")]),
+        (16.0, {"METEOR_WEAK_ENGINE_URL": "http://there", "METEOR_TRAINER_GPUS": "0,1,2"}, [(Health.OK, "3 GPUs hold it in parts", "")]),
         (None, {}, [(Health.OK, "training an adapter takes", "")]),
     ],
 )  # fmt: skip
@@ -34,6 +36,7 @@ def test_an_8b_on_a_device(
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     monkeypatch.setattr(fitting, "parameters_of", lambda _: 8.03e9)
     monkeypatch.setattr(fitting, "gpu_gb", lambda: gpu)
+    monkeypatch.setattr(fitting, "gpu_count", lambda: 2 if gpu == 16 and "METEOR_WEAK_ENGINE_URL" in environment else 1)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(fitting.psutil, "virtual_memory", lambda: type("Memory", (), {"total": 64e9}))

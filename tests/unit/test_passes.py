@@ -108,6 +108,26 @@ def test_any_other_error_of_a_probe_is_not_taken_for_a_lack_of_memory():
         room.rows_that_fit(broken, Device(GB, 1), 8, 0)
 
 
+def test_devices_that_compute_together_try_no_more_than_is_measured_and_take_what_the_least_promises():
+    device = Device(10 * GB, GB)
+    assert room.rows_together(device.attempt, device, 64, 0, lambda rows: rows) == 9
+    assert room.rows_together(device.attempt, device, 64, 0, lambda rows: min(rows, 5)) == 5
+    assert set(device.ran) == {1, 2}
+    small = Device(3 * GB, 2 * GB)
+    assert room.rows_together(small.attempt, small, 64, 0, lambda rows: rows) == 1
+    assert set(small.ran) == {1}, "two rows may not fit, and the others would wait"
+    with pytest.raises(torch.OutOfMemoryError):
+        room.rows_together(Device(GB, 2 * GB).attempt, device, 64, 0, lambda rows: rows)
+
+
+def test_passes_without_padding_are_filled_by_their_tokens_alone():
+    batch = {passes.MASK: torch.tensor([[1, 1, 1, 1], [1, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0]])}
+    assert passes.lengths(batch, 2, padded=False) == [6, 3]
+    lengths = [9, 1, 1, 1]
+    assert [part[:2] for part in ByTokens(12, 9).passes(lengths)] == [(0, 1), (1, 4)]
+    assert [part[:2] for part in ByTokens(12, 9, padded=False).passes(lengths)] == [(0, 4)]
+
+
 @pytest.mark.parametrize(("cost", "most"), [(0.1, 61), (6.0, 32), (60.0, 4)])
 def test_checkpoints_take_a_twentieth_of_the_time_at_most(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Any, cost: float, most: int

@@ -144,6 +144,19 @@ def test_what_cannot_fit_is_refused_and_what_may_not_is_told_with_what_to_change
     assert fitted.engine_gb == pytest.approx(gpu * share)
 
 
+def test_what_fits_on_several_gpus_in_parts_is_not_refused(of_8b: pytest.MonkeyPatch):
+    of_8b.setattr(training_memory, "_gpus", lambda: (12.0, 12.0, 12.0))
+    job: Any = posted([row(f"r{n}", 4 * 512) for n in range(4)])
+    platform = SimpleNamespace(is_alone=True, device_sharing=DeviceSharing.MEMORY)
+    vars(job)["context"] = SimpleNamespace(
+        swaps=True, settings=SimpleNamespace(engine_gpu_share=0.1), platform=platform
+    )
+    (verdict,) = size_checks.memory(job)
+    assert isinstance(verdict, Problem)
+    assert verdict.level == "warning"
+    assert verdict.remedy == "let 3 GPUs hold it in parts: set METEOR_TRAINER_GPUS to 0,1,2"
+
+
 NOW = 1_795_910_400.0  # a day of November 2026
 KEY, PROJECT = "key-1", "proj-1"
 

@@ -111,7 +111,7 @@ async def test_a_step_is_submitted_followed_and_returned(
     monkeypatch.setenv("METEOR_INTERNAL_TOKEN", "a-secret")
     ray.token = "of-the-cluster"
     context, runs = attempt(worker, 1), Runs(worker, STEP)
-    chosen = launcher(ray, worker, ray_token="of-the-cluster", ray_gpus=2, ray_cpus=3, checkpoint_steps=7)
+    chosen = launcher(ray, worker, ray_token="of-the-cluster", ray_gpus=2, ray_cpus=3, checkpoint_steps=7, fsdp=True)
     task = asyncio.create_task(chosen.run(request_of(), context))
     await until(lambda: context.latest is not None)
     assert context.latest is not None
@@ -122,6 +122,8 @@ async def test_a_step_is_submitted_followed_and_returned(
     assert (told["METEOR_ARTIFACTS_URL"], told["METEOR_TRAINER_PROCESSES"]) == (worker.artifacts_url, "2")
     assert told["METEOR_DEVICE_SHARING"] == "memory", "there is no engine to borrow a device from"
     assert (told["METEOR_TRAINER_CHECKPOINT_STEPS"], told["METEOR_TRAINER_GPUS"]) == ("7", "")
+    assert told["METEOR_TRAINER_FSDP"] == "true"
+    assert "METEOR_TRAINER_PADDING_FREE" not in told, "what is not set is the cluster's own affair"
     assert TrainerSettings(checkpoint_every=told["METEOR_TRAINER_CHECKPOINT_EVERY"]).checkpoint_every.seconds == 60
     assert "a-secret" not in str(body)
     assert "of-the-cluster" not in str(body)

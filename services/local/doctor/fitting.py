@@ -6,14 +6,14 @@ from pathlib import Path
 import psutil
 
 from services.local.doctor.finding import Finding, Installation, ok, warn
-from services.local.doctor.machine import GB, gpu_gb
+from services.local.doctor.machine import GB, gpu_count, gpu_gb
 from shared.contracts.device import DeviceSharing, engine_share
 from shared.contracts.steps import AdapterConfig, Method
-from shared.jobs.expected import parameters_of
 from shared.plan import device_memory
+from shared.plan.device_memory import parameters_of
 
 SHARE = "METEOR_ENGINE_GPU_MEMORY_UTILIZATION"
-CONTEXT = "METEOR_ENGINE_MAX_MODEL_LEN"
+CONTEXT, GPUS = "METEOR_ENGINE_MAX_MODEL_LEN", "METEOR_TRAINER_GPUS"
 PLAIN = AdapterConfig()  # as a job has it that names nothing
 
 
@@ -38,12 +38,21 @@ def student(installation: Installation, name: str, folder: Path) -> Iterator[Fin
                 f"raise {SHARE}, lower {CONTEXT}, or take a smaller student",
             )
         engine = 0.0 if sharing is DeviceSharing.TIME else engine
+    for_it = max(0.0, room - engine)
     least = device_memory.least(figures, Method.LORA, PLAIN, PLAIN.max_length, on_gpu) / GB
-    message = f"training an adapter takes {least:.1f} GB at least; {room - engine:.1f} of {room:.1f} GB are for it"
-    if least <= room - engine:
+    message = f"training an adapter takes {least:.1f} GB at least; {for_it:.1f} of {room:.1f} GB are for it"
+    named = len(installation.environment.get(GPUS, "").split(","))
+    in_parts = device_memory.least(figures, Method.LORA, PLAIN, PLAIN.max_length, on_gpu, named) / GB
+    if least <= for_it:
         yield ok(label, message)
-    else:
-        words = device_memory.remedy(
-            figures, Method.LORA, PLAIN, PLAIN.max_length, max(0.0, room - engine) * GB, on_gpu
-        )
-        yield warn(label, message, f"in a job, {words}")
+        return
+    if named > 1 and in_parts <= for_it:
+        yield ok(label, f"{message}; {named} GPUs hold it in parts, with {in_parts:.1f} GB at least on each")
+        return
+    bounds = figures, Method.LORA, PLAIN, PLAIN.max_length, for_it * GB
+    parts = device_memory.devices_needed(*bounds, gpu_count()) if on_gpu else None
+    yield warn(
+        label,
+        message,
+        device_memory.in_parts(parts) if parts else f"in a job, {device_memory.remedy(*bounds, on_gpu)}",
+    )

@@ -101,6 +101,12 @@ def gpu_gb() -> float | None:
     return max(float(line.split(",")[1].split()[0]) for line in devices) * 1024**2 / GB
 
 
+def gpu_count() -> int:
+    """GPUs that what is installed can use."""
+    devices = _nvidia()
+    return 0 if isinstance(devices, str) or _cpu_build() else len(devices)
+
+
 def _nvidia() -> list[str] | str:
     """The devices' names and memory; a text when the driver does not answer."""
     if not Path("/proc/driver/nvidia").exists() and not Path("/dev/nvidiactl").exists():

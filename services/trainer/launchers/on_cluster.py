@@ -71,7 +71,7 @@ class OnCluster:
             "METEOR_TRAINER_CHECKPOINT_EVERY": f"PT{own.checkpoint_every.total_seconds()}S",
             "METEOR_TRAINER_CHECKPOINT_STEPS": str(own.checkpoint_steps),
         }
-        chosen = {"METEOR_TRAINER_PADDING_FREE": own.padding_free}
+        chosen = {"METEOR_TRAINER_PADDING_FREE": own.padding_free, "METEOR_TRAINER_FSDP": own.fsdp}
         environment |= {name: str(value).lower() for name, value in chosen.items() if value is not None}
         command = [own.ray_python, "-m", "services.trainer.remote_step"]
         return Submission("", command, environment, devices if kind in TOGETHER else min(devices, 1))

@@ -1,5 +1,6 @@
 """`python -m services.trainer.train spec.json`: runs one step on the device and ends. Started by services.trainer."""
 
+import os
 import sys
 import traceback
 from collections.abc import Callable
@@ -29,6 +30,9 @@ def main() -> int:
     except Exception as error:  # the supervisor handles it; the traceback stays in the log
         traceback.print_exc()
         reporter.failed(as_error(error))
+        if processes.count() > 1:  # at its end the interpreter may wait for the other processes, and they for this one
+            sys.stderr.flush()
+            os._exit(1)
         return 1
     return 0
 

@@ -16,8 +16,8 @@ from trl.trainer.dpo_config import DPOConfig
 from trl.trainer.dpo_trainer import DataCollatorForPreference, DPOTrainer
 
 from services.trainer.spec import Metrics, Spec
-from services.trainer.train import data, fit, held_out, logprobs, processes, together
-from services.trainer.train.model import device, load_tokenizer, trainable
+from services.trainer.train import data, fit, held_out, logprobs, processes, sharding, together
+from services.trainer.train.model import device, load_tokenizer
 from services.trainer.train.passes import Pass
 from services.trainer.train.progress import Reporter
 from services.trainer.train.step_in_passes import CPU_TOKENS, StepInPasses, micro_batch
@@ -42,7 +42,7 @@ def dpo(spec: Spec, reporter: Reporter) -> Metrics:
     pairs = [PreferencePair.model_validate(row) for row in spec.rows]
     fit.score_answers_only()
     tokenizer = load_tokenizer(spec.base, params.model.profile)
-    model = trainable(spec, params)
+    model = sharding.load(spec, params)
     limit = data.longest_text(model.config, params.adapter.max_length)
     rows = data.pair_ids(tokenizer, [pair for pair in pairs if not pair.held_out], limit, params.model.profile)
     unseen = held_out.ids_of(tokenizer, pairs, limit, params.model.profile)

@@ -20,7 +20,7 @@ from services.trainer.train.packing import Decision
 from services.trainer.train.progress import Reporter
 from services.trainer.train.step_in_passes import StepInPasses
 from services.trainer.train.watch import Watch
-from shared.contracts.adapter_check import FILE
+from shared.contracts.adapter_check import FILE, AdapterLogprobs
 from shared.contracts.steps import AdapterConfig, Dtype, Method, Optim, Point, TrainParams
 
 SCHEDULE = "cosine"
@@ -98,8 +98,12 @@ def fit(
     if device().type == "cpu":
         torch.compiler.set_stance("force_eager")  # torchao compiles a step for each shape, which takes minutes there
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
-    if processes.is_first():
-        _save(trainer, spec, params, samples)
+    adapter = params.method is Method.LORA and not params.adapter.use_dora
+    measured = (
+        logprobs.with_and_without(cast(PeftModel, trainer.model), samples) if adapter else None
+    )  # by all: of a base
+    if processes.is_first():  # in parts, each process computes with the others'
+        _save(trainer, spec, params, measured)
     losses = series(trainer, "loss")
     return {
         "loss_first": round(fmean(losses[: quarter(losses)]), 4),
@@ -115,15 +119,15 @@ def fit(
     }
 
 
-def _save(trainer: Trainer, spec: Spec, params: TrainParams, samples: Sequence[logprobs.Sample]) -> None:
+def _save(trainer: Trainer, spec: Spec, params: TrainParams, measured: AdapterLogprobs | None) -> None:
     if params.method is Method.FULL:
         save_weights(cast(PreTrainedModel, trainer.model), spec.base, spec.output / "weights", params.model.profile)
-    elif params.adapter.use_dora:
+    elif measured is None:
         save_merged(cast(PeftModel, trainer.model), spec, params, spec.output / "weights")
     else:
-        model, folder = cast(PeftModel, trainer.model), spec.output / "adapter"
-        save_adapter(model, params.model.base, folder)
-        (folder / FILE).write_text(logprobs.with_and_without(model, samples).model_dump_json() + "\n")
+        folder = spec.output / "adapter"
+        save_adapter(cast(PeftModel, trainer.model), params.model.base, folder)
+        (folder / FILE).write_text(measured.model_dump_json() + "\n")
     (spec.output / "curve.json").write_text(json.dumps(curve(trainer)))
 
 
@@ -138,6 +142,7 @@ def passes_of(trainer: Trainer) -> Metrics:
         **({"padding_free": True} if packed.packing else refused),
         "gradient_checkpointing": recomputed,
         "processes": processes.count(),
+        **({"fsdp": True} if own.is_distributed_loading_by_transformers else {}),
     }
 
 

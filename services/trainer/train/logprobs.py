@@ -36,7 +36,7 @@ def of_pair(row: PairIds) -> Sample:
     return sides_of_pair(row)[0]
 
 
-@torch.inference_mode()
+@torch.no_grad()  # FSDP would keep what it gathers in inference mode, and could not train with it
 def token_logprobs(model: PreTrainedModel | PeftModel, ids: list[int], places: Sequence[int]) -> torch.Tensor:
     """Of the tokens at these places, in nats, float32. A place is at least 1 and below the number of ids."""
     first = min(places)

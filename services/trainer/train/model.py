@@ -5,12 +5,13 @@ import os
 import shutil
 from importlib.util import find_spec
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.utils import get_peft_model_state_dict
 from safetensors.torch import save_file
+from torch.distributed.tensor import DTensor
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -20,6 +21,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     set_seed,
 )
+from transformers.distributed.configuration_utils import DistributedConfig
 
 from services.trainer.spec import Spec
 from services.trainer.train import architecture
@@ -85,9 +87,21 @@ def _nf4(dtype: torch.dtype) -> BitsAndBytesConfig:
     )
 
 
+def load_part(base: Path, parts: int) -> PreTrainedModel:
+    """As load_base, of which this process reads and holds one of so many parts; all must do so."""
+    there = device()
+    dtype = torch.bfloat16 if there.type == "cuda" else torch.float32
+    return _load(base, dtype, there, parts=parts)
+
+
 def _load(
-    base: Path, dtype: torch.dtype, target: torch.device, quantized: BitsAndBytesConfig | None = None
+    base: Path, dtype: torch.dtype, target: torch.device, quantized: BitsAndBytesConfig | None = None, parts: int = 1
 ) -> PreTrainedModel:
+    placed: dict[str, object] = {}  # by transformers itself
+    if quantized:
+        placed = {"quantization_config": quantized, "device_map": {"": target}}
+    elif parts > 1:
+        placed = {"distributed_config": DistributedConfig(fsdp_size=parts)}
     config = AutoConfig.from_pretrained(base, local_files_only=True, trust_remote_code=False)
     model = AutoModelForCausalLM.from_pretrained(
         base,
@@ -96,9 +110,9 @@ def _load(
         use_safetensors=True,
         local_files_only=True,
         trust_remote_code=False,
-        **({"quantization_config": quantized, "device_map": {"": target}} if quantized else {}),
+        **cast(Any, placed),
     )
-    if quantized:
+    if placed:
         return cast(PreTrainedModel, model)
     return cast(PreTrainedModel, cast(torch.nn.Module, model).to(target))
 
@@ -112,18 +126,19 @@ def load_student(spec: Spec) -> PreTrainedModel:
     return cast(PreTrainedModel, model.eval())
 
 
-def trainable(spec: Spec, params: TrainParams) -> PreTrainedModel | PeftModel:
+def trainable(spec: Spec, params: TrainParams, parts: int = 1) -> PreTrainedModel | PeftModel:
     """method lora: the base with an adapter to train, the incoming one, else a fresh one of params.adapter's shape.
 
     full: all weights but the routers of experts, in float32 on every device: in bfloat16 most steps of such small rates would be
-    rounded away, unless the optimizer rounds at random.
+    rounded away, unless the optimizer rounds at random. parts: in which processes hold the base of an adapter (sharding.py).
     """
     require(params.adapter)
     set_seed(params.seed)  # decides the fresh adapter's weights
     if params.method is Method.FULL:
         dtype = torch.bfloat16 if params.adapter.dtype is Dtype.BFLOAT16 else torch.float32
         return architecture.without_routers(_load(spec.base, dtype, device()))
-    model = load_base(spec.base, in_4bit=params.adapter.load_in_4bit)
+    in_4bit = params.adapter.load_in_4bit
+    model = load_base(spec.base, in_4bit=in_4bit) if parts == 1 else load_part(spec.base, parts)
     if spec.adapter is not None:
         return PeftModel.from_pretrained(model, str(spec.adapter), is_trainable=True, torch_device=str(device()))
     return cast(PeftModel, get_peft_model(model, lora_config(params, model)))
@@ -152,13 +167,18 @@ def lora_config(params: TrainParams, model: PreTrainedModel) -> LoraConfig:
     )
 
 
+def held_whole(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """The model's tensors, of a base in parts without these: PEFT would gather all of them."""
+    return {name: tensor for name, tensor in model.state_dict().items() if not isinstance(tensor, DTensor)}
+
+
 def save_adapter(model: PeftModel, base: str, folder: Path) -> None:
     """adapter_model.safetensors and adapter_config.json with the canonical base id; equal adapters give equal bytes.
 
     Only the trained adapter: TRL's frozen reference copy (`ref`) stays behind, and so do paths, versions and cards.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    state = get_peft_model_state_dict(model, adapter_name="default", save_embedding_layers=False)
+    state = get_peft_model_state_dict(model, held_whole(model), adapter_name="default", save_embedding_layers=False)
     weights = {name: state[name].detach().to("cpu", torch.float32).contiguous() for name in sorted(state)}
     save_file(weights, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     config = {

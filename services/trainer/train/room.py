@@ -64,6 +64,28 @@ def rows_that_fit(attempt: Callable[[int], None], meter: Meter, most: int, reser
     return rows
 
 
+def rows_together(
+    attempt: Callable[[int], None], meter: Meter, most: int, reserve: int, agree: Callable[[int], int]
+) -> int:
+    """As rows_that_fit, where several devices compute each pass together: one without memory would leave the others waiting. So no more
+    is tried than what was measured promises, and PyTorch's error passes where one row does not fit.
+
+    agree: on the least of the devices' numbers.
+    """
+
+    def measured(rows: int) -> int:
+        meter.start()
+        attempt(rows)
+        return meter.peak()
+
+    def promised(each: int) -> int:
+        return agree(max(1, min(most, 1 + int((USED * meter.free() - reserve - one) / max(1, each)))))
+
+    attempt(1)
+    one = measured(1)
+    return promised(measured(2) - one) if promised(one) > 1 else 1
+
+
 def _peak(attempt: Callable[[int], None], meter: Meter, rows: int) -> int | None:
     meter.start()
     return meter.peak() if _fits(attempt, rows) else None

@@ -12,8 +12,8 @@ from trl.trainer.sft_trainer import DataCollatorForLanguageModeling, SFTTrainer
 from trl.trainer.utils import FusedCausalLMOutput
 
 from services.trainer.spec import Metrics, Spec
-from services.trainer.train import data, fit, logprobs, processes
-from services.trainer.train.model import load_tokenizer, trainable
+from services.trainer.train import data, fit, logprobs, processes, sharding
+from services.trainer.train.model import load_tokenizer
 from services.trainer.train.progress import Reporter
 from services.trainer.train.step_in_passes import StepInPasses
 from shared.contracts.rows import Example
@@ -102,7 +102,7 @@ def build(spec: Spec, params: TrainParams, examples: list[Example]) -> tuple[Ans
     """The trainer over the examples that fit, and these. Raises UserError when none fits."""
     fit.score_answers_only()
     tokenizer = load_tokenizer(spec.base, params.model.profile)
-    model = trainable(spec, params)
+    model = sharding.load(spec, params)
     limit = data.longest_text(model.config, params.adapter.max_length)
     rows = data.example_ids(tokenizer, examples, limit, params.model.profile)
     config = SFTConfig(

@@ -1,7 +1,9 @@
 """An optimiser step as several passes over parts of its rows, fewer rows at once where memory runs out. The gradient stays the same."""
 
 import gc
+import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, cast
 
 import torch
@@ -12,13 +14,15 @@ from transformers import Trainer
 
 from services.trainer.train import packing, passes, processes, room, together
 from services.trainer.train.failures import is_out_of_memory, out_of_memory
-from services.trainer.train.model import device
+from services.trainer.train.model import device, held_whole
 from services.trainer.train.packing import Decision
 from services.trainer.train.passes import ByRows, ByTokens, Division, Pass
+from shared.contracts.errors import MeteorError, TransientError
 
 CHECKPOINTING = {"use_reentrant": False}  # the other kind needs gradients at the embeddings, which an adapter lacks
 # Per pass on a CPU: more tokens at once are hardly faster there, and cost 2 MB each.
 CPU_TOKENS = 512
+FITTING = "at_once.json"  # beside the checkpoints
 
 
 class StepInPasses(Trainer):
@@ -26,7 +30,8 @@ class StepInPasses(Trainer):
 
     sides: blocks of rows in a batch, 2 for pairs. alone: each row has a pass of its own. With several processes each takes every
     n-th pass; their gradients are added. A pass that does not fit ends the attempt: the step begins anew with passes of half the
-    size, then with gradient checkpointing.
+    size, then with gradient checkpointing. Where processes hold the model in parts, the training begins anew instead, from its
+    checkpoint: the others wait for a layer that never comes.
     """
 
     division: Division | None = None
@@ -62,25 +67,29 @@ class StepInPasses(Trainer):
         before = self._figures_so_far()
         random = torch.random.get_rng_state()
         while True:
-            parts = division.passes(lengths)
+            parts, loss = division.passes(lengths), None
             try:
                 loss = self._run(model, inputs, parts, num_items_in_batch)
-                break
             except Exception as error:
                 if not is_out_of_memory(error):
                     raise
+                if self.is_distributed_loading_by_transformers:
+                    raise self._less_next_time(division) from error
             # outside of `except`: its traceback holds the tensors of the attempt
+            if together.everywhere(loss is not None):
+                break
             self._forget(model, before)
             torch.random.set_rng_state(random)
             if not division.halve() and not checkpoint_activations(cast(torch.nn.Module, self.model)):
                 raise out_of_memory(", one row at a time and with gradient checkpointing too")
-        return together.add_up(self, loss, self.figures, len(parts), before)
+        return together.add_up(self, cast(torch.Tensor, loss), self.figures, len(parts), before)
 
     def _run(self, model: Any, inputs: dict[str, Any], parts: Sequence[Pass], items: Any) -> torch.Tensor:
         """The step's loss of this process's passes, whose gradients it accumulates."""
         total: torch.Tensor | None = None
+        own = together.share(parts)
         with together.apart(self, model):
-            for part in together.share(parts):
+            for part in own:
                 self.current_gradient_accumulation_steps = cast(
                     int, 1 / part.share
                 )  # a mean over rows is divided by it
@@ -89,7 +98,19 @@ class StepInPasses(Trainer):
                 with packing.packed(self.packed.packing if self.packed else None, rows[passes.MASK]):
                     loss = super().training_step(model, rows, items)
                 total = loss if total is None else total + loss
+            if self.is_distributed_loading_by_transformers and len(own) < -(-len(parts) // processes.count()):
+                self._accompany(model, inputs, parts[0])
         return torch.zeros((), device=self.args.device) if total is None else total
+
+    def _accompany(self, model: Any, inputs: dict[str, Any], part: Pass) -> None:
+        """A pass without a gradient, beside the last one of other processes, which gather the model's parts for it."""
+        before, rows = self._figures_so_far(), passes.cut(inputs, part._replace(stop=part.start + 1), self.sides)
+        model.train()
+        with packing.packed(self.packed.packing if self.packed else None, rows[passes.MASK]):
+            with self.compute_loss_context_manager():
+                loss = self.compute_loss(model, self._prepare_inputs(rows))
+            self.accelerator.backward(loss * 0)
+        self._forget_figures(before)
 
     def _before(self, part: Pass, inputs: dict[str, Any]) -> None:
         """For a loss that is neither a sum over tokens nor a mean over rows."""
@@ -98,8 +119,13 @@ class StepInPasses(Trainer):
         """What is known of the rows says how a CPU divides a step; a GPU is measured."""
         batch, lengths = self._train_batch_size, self._row_tokens()
         longest = max(lengths)
+        if self.is_distributed_loading_by_transformers:  # what does not fit cannot be tried again without the others
+            checkpoint_activations(cast(torch.nn.Module, self.model))
         if self.alone:
             return ByRows(1)
+        return self._as_it_fitted(self._measure(model, batch, longest, lengths))
+
+    def _measure(self, model: Any, batch: int, longest: int, lengths: list[int]) -> Division:
         measured, most = meter(), -(-batch // processes.count())  # so that every process has something to do
         if measured is None:
             return ByRows(micro_batch(batch, longest, CPU_TOKENS), most)
@@ -110,7 +136,9 @@ class StepInPasses(Trainer):
             self._run(model, self.data_collator([row] * rows), [Pass(0, rows, 1.0, 0, rows)] * processes.count(), None)
 
         def fitting() -> int:
-            return room.rows_that_fit(attempt, measured, most, self._bytes_to_come())
+            if self.is_distributed_loading_by_transformers:
+                return room.rows_together(attempt, measured, most, self._bytes_to_come(), together.least)
+            return together.least(room.rows_that_fit(attempt, measured, most, self._bytes_to_come()))
 
         before = self._figures_so_far()
         rows = fitting()
@@ -162,11 +190,45 @@ class StepInPasses(Trainer):
     def _forget(self, model: torch.nn.Module, before: dict[str, int]) -> None:
         """What an attempt left: gradients, figures, freed memory that the allocator still holds."""
         model.zero_grad()
-        for name, values in self.figures.items():
-            del values[before.get(name, 0) :]
+        self._forget_figures(before)
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+
+    def _forget_figures(self, before: dict[str, int]) -> None:
+        for name, values in self.figures.items():
+            del values[before.get(name, 0) :]
+
+    def _less_next_time(self, division: Division) -> MeteorError:
+        """What ends this process, and with it the others. The step's next attempt takes half as much at once."""
+        if not division.halve():
+            return out_of_memory(", one row at a time and with gradient checkpointing too")
+        self._fitting.write_text(json.dumps(division.describe()))
+        return TransientError(
+            "memory ran out on one of the devices that hold the model together; the training goes on from its checkpoint and takes half "
+            "as much at once",
+            code="out_of_memory",
+        )
+
+    def _as_it_fitted(self, division: Division) -> Division:
+        """Not more at once than an earlier attempt at this training left."""
+        most = json.loads(self._fitting.read_text()) if self._fitting.exists() else {}
+        while any(value > most.get(name, value) for name, value in division.describe().items()) and division.halve():
+            pass
+        return division
+
+    @property
+    def _fitting(self) -> Path:
+        return Path(str(self.args.output_dir)) / FITTING
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        """The first process alone saves, so nothing is gathered."""
+        if self.is_distributed_loading_by_transformers:
+            state_dict = held_whole(cast(torch.nn.Module, self.model))
+        super()._save(output_dir, state_dict)
+
+    def _sync_replicated_trainable_parameters(self, model: torch.nn.Module) -> None:
+        """Nothing: gradients of an adapter are added once per step, which the library would average in each pass."""
 
     def _track_num_input_tokens(self, inputs: dict[str, Any]) -> None:
         """Every process sees a step's rows, on the host: nothing to gather, nothing to wait for."""

@@ -1,18 +1,30 @@
-"""What several processes that train one model do together. Each keeps a whole copy and takes some of a step's passes.
+"""What several processes that train one model do together. Each takes some of a step's passes, with a copy of the model or, of a base in
+parts (sharding.py), with a copy of the adapter.
 
-Gradients are added once per step, so a process may repeat a pass that did not fit without the others. Alone, nothing here does anything.
+Gradients are added once per step, when the passes of all have fitted. Alone, nothing here does anything.
 """
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
+from datetime import timedelta
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from transformers import Trainer
 
+from services.trainer.train.model import device
 from services.trainer.train.passes import Pass
 from services.trainer.train.processes import count, rank
+
+LOADING = timedelta(hours=2)  # processes read their parts of a large base at different speeds
+
+
+def start() -> None:
+    """The processes' connection, where it is needed before the trainer makes it."""
+    if not dist.is_initialized():
+        gpu = device() if device().type == "cuda" else None
+        dist.init_process_group("gloo" if gpu is None else "nccl", device_id=gpu, timeout=LOADING)
 
 
 def share(parts: Sequence[Pass]) -> Sequence[Pass]:
@@ -84,7 +96,16 @@ def agreed(decision: bool) -> bool:
 
 def everywhere(true: bool) -> bool:
     """Whether it is true of every process."""
-    return true if count() == 1 else all(_of_all(true))
+    return least(int(true)) == 1
+
+
+def least(number: int) -> int:
+    """Of the processes' numbers."""
+    if count() == 1:
+        return number
+    told = torch.tensor(number, device=device())
+    dist.all_reduce(told, op=dist.ReduceOp.MIN)
+    return int(told)
 
 
 def joined(own: dict[int, Any]) -> dict[int, Any]:

@@ -10,13 +10,21 @@ from typing import TYPE_CHECKING
 
 from services.api.features.jobs.estimates import estimate_of
 from services.api.features.jobs.posted import Posted
-from services.api.features.jobs.training_memory import GB, fit, folder_of, shape_of, tokens_of, training_gb
+from services.api.features.jobs.training_memory import (
+    GB,
+    fit,
+    fits_in_parts,
+    folder_of,
+    shape_of,
+    tokens_of,
+    training_gb,
+)
 from shared.contracts.data import Split
 from shared.contracts.distillation import Judge, Teacher
 from shared.contracts.problems import Problem, warning
 from shared.datasets.rows import JobRows
 from shared.datasets.splits import CODES
-from shared.jobs.expected import parameters_of
+from shared.plan.device_memory import parameters_of
 from shared.plan.rates import TEMPLATE
 
 if TYPE_CHECKING:  # at run time where it is used: the API starts without it
@@ -183,7 +191,8 @@ def memory(posted: Posted) -> Iterator[Problem | str]:
     if told.fits:
         yield f"memory: training takes {need.low:.1f} to {need.high:.1f} GB of {told.device_gb:.0f} GB{beside}"
         return
-    certain = told.training_gb > told.device_gb and posted.context.platform.is_alone
+    together = fits_in_parts(posted, told.device_gb - told.engine_gb)
+    certain = told.training_gb > told.device_gb and posted.context.platform.is_alone and not together
     yield Problem(
         code="memory_too_small",
         param="distillation.adapter",

@@ -13,8 +13,9 @@ from shared.contracts.device import DeviceSharing, engine_share
 from shared.contracts.estimate import DeviceFit, Range
 from shared.contracts.json_types import Json
 from shared.contracts.steps import AdapterConfig
-from shared.jobs.expected import NVIDIA, parameters_of
+from shared.jobs.expected import NVIDIA
 from shared.plan import device_memory
+from shared.plan.device_memory import parameters_of
 from shared.plan.rates import BYTES_PER_TOKEN, TEMPLATE
 
 if TYPE_CHECKING:  # at run time where it is used: the API starts without it
@@ -65,11 +66,19 @@ def fit(posted: Posted) -> DeviceFit | None:
 
 
 def remedy(posted: Posted, room_gb: float) -> str:
-    """What would make the training fit into so much."""
+    """What would make the training fit into so much of each device."""
     figures = device_memory.figures_in(folder := folder_of(posted), parameters_of(folder))
     assert figures is not None
     method, gpu = posted.spec.adapter.method, NVIDIA.exists()
-    return device_memory.remedy(figures, method, plain(posted), longest_row(posted), room_gb * GB, gpu)
+    return device_memory.remedy(figures, method, plain(posted), longest_row(posted), room_gb * GB, gpu, gpu_count())
+
+
+def fits_in_parts(posted: Posted, room_gb: float) -> bool:
+    """Whether this machine's GPUs, with so much room each, hold the training together."""
+    figures = device_memory.figures_in(folder := folder_of(posted), parameters_of(folder))
+    assert figures is not None
+    method, longest = posted.spec.adapter.method, longest_row(posted)
+    return device_memory.devices_needed(figures, method, plain(posted), longest, room_gb * GB, gpu_count()) is not None
 
 
 def engine_gb(posted: Posted) -> float:
@@ -100,15 +109,24 @@ def longest_row(posted: Posted) -> float:
     return min(float(tokens.max()), longest) if len(tokens) else longest
 
 
-@cache
 def gpu_gb() -> float | None:
     """Memory of this machine's largest GPU; None where its driver does not say."""
+    return max(_gpus(), default=None)
+
+
+def gpu_count() -> int:
+    return len(_gpus())
+
+
+@cache
+def _gpus() -> tuple[float, ...]:
+    """GB of each; nothing where the driver does not say."""
     ask = ["nvidia-smi", "--query-gpu=memory.total", "--format=csv,noheader,nounits"]
     try:
         told = subprocess.run(ask, capture_output=True, text=True, timeout=5, check=True).stdout
-        return max(float(line) for line in told.split()) * 1024**2 / GB
+        return tuple(float(line) * 1024**2 / GB for line in told.split())
     except (OSError, subprocess.SubprocessError, ValueError):
-        return None
+        return ()
 
 
 def folder_of(posted: Posted) -> Path | None:
