@@ -74,6 +74,11 @@ class ApiSettings(BaseSettings):
         description="of a GPU's memory, for the student's engine; the rest is for training on the same device. Default: 0.45, or 0.9 with "
         "METEOR_DEVICE_SHARING=time",
     )
+    trainer_gpus: str = Field(
+        default="",
+        validation_alias=AliasChoices("METEOR_TRAINER_GPUS"),
+        description="of the trainer on this machine; several hold a base in parts that does not fit on one",
+    )
     upload_bytes: int = Field(default=512 * 2**20, ge=1, description="longest file that may be uploaded")
     body_bytes: int = Field(default=8 * 2**20, ge=1024, description="longest JSON body")
     body_values: int = Field(default=50_000, ge=1000, description="most values in a JSON body, at whatever depth")

@@ -128,7 +128,7 @@ def test_what_cannot_fit_is_refused_and_what_may_not_is_told_with_what_to_change
     job: Any = posted([row(f"r{n}", 4 * 512) for n in range(4)], adapter=adapter)
     vars(job)["context"] = SimpleNamespace(
         swaps=True,
-        settings=SimpleNamespace(engine_gpu_share=share),
+        settings=SimpleNamespace(engine_gpu_share=share, trainer_gpus=""),
         platform=SimpleNamespace(is_alone=alone, device_sharing=DeviceSharing.MEMORY),
     )
     (verdict,) = size_checks.memory(job)
@@ -148,13 +148,20 @@ def test_what_fits_on_several_gpus_in_parts_is_not_refused(of_8b: pytest.MonkeyP
     of_8b.setattr(training_memory, "_gpus", lambda: (12.0, 12.0, 12.0))
     job: Any = posted([row(f"r{n}", 4 * 512) for n in range(4)])
     platform = SimpleNamespace(is_alone=True, device_sharing=DeviceSharing.MEMORY)
-    vars(job)["context"] = SimpleNamespace(
-        swaps=True, settings=SimpleNamespace(engine_gpu_share=0.1), platform=platform
-    )
+    settings = SimpleNamespace(engine_gpu_share=0.1, trainer_gpus="")
+    vars(job)["context"] = SimpleNamespace(swaps=True, settings=settings, platform=platform)
     (verdict,) = size_checks.memory(job)
     assert isinstance(verdict, Problem)
     assert verdict.level == "warning"
     assert verdict.remedy == "let 3 GPUs hold it in parts: set METEOR_TRAINER_GPUS to 0,1,2"
+    settings.trainer_gpus = "0,1,2"
+    (told,) = size_checks.memory(job)
+    assert isinstance(told, str)
+    assert "in parts" in told
+    fitted = training_memory.fit(job)
+    assert fitted is not None
+    assert (fitted.fits, fitted.remedy) == (True, "")
+    assert 8.03 * 2 > fitted.training_gb > 8.03 * 2 / 3
 
 
 NOW = 1_795_910_400.0  # a day of November 2026

@@ -13,8 +13,9 @@ from services.api.features.jobs.posted import Posted
 from services.api.features.jobs.training_memory import (
     GB,
     fit,
-    fits_in_parts,
     folder_of,
+    gpu_count,
+    in_parts_gb,
     shape_of,
     tokens_of,
     training_gb,
@@ -189,9 +190,12 @@ def memory(posted: Posted) -> Iterator[Problem | str]:
         return
     beside = f" beside {told.engine_gb:.1f} GB of the engine" if told.engine_gb else ""
     if told.fits:
-        yield f"memory: training takes {need.low:.1f} to {need.high:.1f} GB of {told.device_gb:.0f} GB{beside}"
+        takes = f"{need.low:.1f} to {need.high:.1f} GB"
+        if told.training_gb < need.low:
+            takes = f"{told.training_gb:.1f} GB at least on each of several GPUs, which hold its base in parts,"
+        yield f"memory: training takes {takes} of {told.device_gb:.0f} GB{beside}"
         return
-    together = fits_in_parts(posted, told.device_gb - told.engine_gb)
+    together = in_parts_gb(posted, gpu_count()) <= told.device_gb - told.engine_gb
     certain = told.training_gb > told.device_gb and posted.context.platform.is_alone and not together
     yield Problem(
         code="memory_too_small",

@@ -53,16 +53,26 @@ def fit(posted: Posted) -> DeviceFit | None:
     there, need, engine = device_gb(), training_gb(posted), engine_gb(posted)
     if there is None or need is None:
         return None
-    room = there - engine
-    fits = need.low <= room
+    room, least = there - engine, need.low
+    if least > room:
+        least = min(least, in_parts_gb(posted, len(posted.context.settings.trainer_gpus.split(","))))
+    fits = least <= room
     return DeviceFit(
         device="gpu" if NVIDIA.exists() else "cpu",
         device_gb=there,
         engine_gb=engine,
-        training_gb=need.low,
+        training_gb=least,
         fits=fits,
         remedy="" if fits else remedy(posted, room),
     )
+
+
+def in_parts_gb(posted: Posted, devices: int) -> float:
+    """What the training takes at least of each of so many devices, which hold its base together where they can."""
+    figures = device_memory.figures_in(folder := folder_of(posted), parameters_of(folder))
+    assert figures is not None
+    method, longest = posted.spec.adapter.method, longest_row(posted)
+    return device_memory.least(figures, method, plain(posted), longest, NVIDIA.exists(), devices) / GB
 
 
 def remedy(posted: Posted, room_gb: float) -> str:
@@ -71,14 +81,6 @@ def remedy(posted: Posted, room_gb: float) -> str:
     assert figures is not None
     method, gpu = posted.spec.adapter.method, NVIDIA.exists()
     return device_memory.remedy(figures, method, plain(posted), longest_row(posted), room_gb * GB, gpu, gpu_count())
-
-
-def fits_in_parts(posted: Posted, room_gb: float) -> bool:
-    """Whether this machine's GPUs, with so much room each, hold the training together."""
-    figures = device_memory.figures_in(folder := folder_of(posted), parameters_of(folder))
-    assert figures is not None
-    method, longest = posted.spec.adapter.method, longest_row(posted)
-    return device_memory.devices_needed(figures, method, plain(posted), longest, room_gb * GB, gpu_count()) is not None
 
 
 def engine_gb(posted: Posted) -> float:
