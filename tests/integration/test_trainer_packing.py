@@ -15,6 +15,7 @@ from services.trainer.train.model import load_base
 from services.trainer.train.packing import Packing
 from shared.contracts.steps import Method, StepKind
 from tests.fakes.training import EXAMPLES, PAIRS, Ticks, spec_of, train_params
+from tests.fakes.zoo import make
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 WORK: dict[StepKind, Callable[[Spec, Any], dict[str, Any]]] = {StepKind.SFT: sft.fine_tune, StepKind.DPO: dpo}
@@ -97,6 +98,14 @@ def test_a_model_that_ignores_positions_is_padded_and_says_why(
     assert "padding_free" not in figures
     assert "logits" in figures["padding_free_refused"]
     assert "passes are padded: " in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(("family", "why"), [("gpt-oss", "logits"), ("falcon-h1", "state")])
+def test_a_family_that_mixes_rows_is_padded(family: str, why: str, tmp_path: Path):
+    model = load_base(make(family, tmp_path / "model"))
+    decision = packing.decide(model, [list(range(40, 90)), list(range(50, 75))], True)
+    assert decision.packing is None
+    assert why in decision.refused
 
 
 def test_a_cpu_is_padded_unless_it_is_asked_otherwise(base: Path):

@@ -15,7 +15,7 @@ from transformers import PreTrainedModel
 from transformers.modeling_flash_attention_utils import _get_unpad_data, _pad_input
 from transformers.utils.import_utils import is_flash_attn_2_available, is_flash_attn_3_available
 
-from services.trainer.train import logprobs, together
+from services.trainer.train import architecture, logprobs, together
 from services.trainer.train.failures import is_out_of_memory
 from services.trainer.train.model import device
 
@@ -147,6 +147,8 @@ def _differs(
     model: PreTrainedModel | PeftModel, packing: Packing, rows: Sequence[Sequence[int]], padded: torch.Tensor
 ) -> str:
     """What is wrong with packed rows; nothing where they are as the padded ones, and the second does not depend on the first."""
+    if architecture.is_hybrid(causal(model)):
+        return "its layers carry a state from each token to the next, also from row to row"
     if getattr(causal(model).config.get_text_config(), CHUNKED, None):
         return "attention in chunks would cut rows that are not at a chunk's border"
     ids, mask = _padded(rows)
