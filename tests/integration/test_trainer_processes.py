@@ -12,12 +12,15 @@ from safetensors.torch import load_file
 from services.trainer import supervisor
 from services.trainer.settings import TrainerSettings
 from services.trainer.spec import Failed, Spec
-from services.trainer.train import sft
+from services.trainer.train import sft, sharding
 from services.trainer.train.dpo import dpo
+from services.trainer.train.model import load_base
 from shared.contracts.adapter_check import FILE, AdapterLogprobs
+from shared.contracts.errors import FatalError
 from shared.contracts.steps import StepKind
 from tests.fakes.trained_together import STOPPED_AT
 from tests.fakes.training import EXAMPLES, PAIRS, Ticks, spec_of, train_params
+from tests.fakes.zoo import make
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PROCESS, TOGETHER = "services.trainer.train", "tests.fakes.trained_together"
@@ -90,6 +93,14 @@ async def test_two_processes_learn_what_one_learns(base: Path, tmp_path: Path, m
         assert figures["gradient_checkpointing"] is True
         assert figures["resumed_from_step"] == STOPPED_AT - 1
         assert_learned_the_same(spec, figures, alone[kind], wanted[kind])
+
+
+@pytest.mark.parametrize(("family", "why"), [("falcon-h1", "mup_vector"), ("llama", "no FSDP plan")])
+def test_a_base_that_was_not_divided_well_is_refused(family: str, why: str, tmp_path: Path):
+    """llama: loaded whole, as a base is whose layers have no plan."""
+    with pytest.raises(FatalError, match=why) as error:
+        sharding._check(load_base(make(family, tmp_path / "model")))
+    assert error.value.code == "not_shardable"
 
 
 async def test_the_first_process_to_fail_says_why():

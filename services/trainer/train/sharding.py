@@ -55,11 +55,19 @@ def _fits(spec: Spec, params: TrainParams) -> bool:
 
 
 def _check(model: Any) -> None:
-    """Raises FatalError where a base's layers were not divided: each process would gather all of them at once."""
+    """Raises FatalError where a base's layers were not divided: each process would gather all of them at once. And where a layer has
+    values that its files lack: transformers leaves them empty (mup_vector of falcon-h1)."""
     layers = getattr(model.base_model, "layers", ())
-    if not len(layers) or not all(isinstance(layer, FSDPModule) for layer in layers):
-        raise FatalError(
-            f"{type(model).__name__} cannot be held in parts by several GPUs: transformers has no FSDP plan for its layers. Ask for "
-            "distillation.adapter.load_in_4bit, take a larger GPU, or unset METEOR_TRAINER_FSDP where one GPU is enough",
-            code="not_shardable",
-        )
+    made = {name for layer in layers for name in dict(layer.named_buffers()).keys() - layer.state_dict().keys()}
+    if made:
+        reason = f"transformers does not make {', '.join(sorted(made))} for parts of it"
+    elif not len(layers) or not all(isinstance(layer, FSDPModule) for layer in layers):
+        reason = "transformers has no FSDP plan for its layers"
+    else:
+        return
+    name = type(model).__name__.removeprefix("FSDP")
+    raise FatalError(
+        f"{name} cannot be held in parts by several GPUs: {reason}. Ask for distillation.adapter.load_in_4bit, take a larger GPU, or "
+        "unset METEOR_TRAINER_FSDP where one GPU is enough",
+        code="not_shardable",
+    )
