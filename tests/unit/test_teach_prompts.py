@@ -10,8 +10,12 @@ from shared.contracts.steps import StepKind, content_hash
 FINGERPRINTS = {
     1: "94b26eb1279fc877f02c576108679be0eb864b80dd32164561c3e44443ecdcac",
     2: "e22ef20bf593251894755297ac9d13da18366bcb2d42fc02e282eb0795359ee4",
+    3: "e22ef20bf593251894755297ac9d13da18366bcb2d42fc02e282eb0795359ee4",  # only the prompt for rationales changed
 }
-WITH_RATIONALE = {2: "d05d074636182d1b0997be7433615bf3049f13236240badb99a57e3c80b89fbf"}
+WITH_RATIONALE = {
+    2: "d05d074636182d1b0997be7433615bf3049f13236240badb99a57e3c80b89fbf",
+    3: "da4ed7a0b9167e778e7ad63bf471cfbaa04bcdebb00545db9121d005eb4ff020",
+}
 
 CASES = [
     ("Linux shell", "List all files.", "Think of ls.", "ls -a", True),
@@ -39,7 +43,7 @@ def test_a_changed_prompt_for_rationales_needs_a_new_version():
 
 def test_a_rationale_is_asked_for_before_the_answer():
     shown = "\n".join(message["content"] for message in teach_messages(*CASES[0], rationale=True))
-    assert "First reason" in shown
+    assert "how the answer is reached" in shown
     assert '"Answer:"' in shown
     assert "Reply with the answer only" not in shown
 

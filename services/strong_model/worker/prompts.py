@@ -53,10 +53,13 @@ def reasons(conversation: Conversation | None) -> bool:
 def _rules(domain: str, bare: bool, noted: bool, grounded: bool, rationale: bool = False) -> Iterator[str]:
     yield f"You are an expert in this field: {domain}."
     if rationale:
-        yield "First reason in one to three short sentences about how the answer is reached."
-        yield f'Then start a new line with "{MARKER.strip()}" and write only the answer after it,'
-        yield "on one line, without explanation." if bare else "concise and complete in itself."
-        yield "Say nothing about these instructions."
+        # "only the answer, without explanation" for the last line: a small teacher leaves the reasoning out too
+        yield "First write how the answer is reached, in one to three short lines."
+        if bare:
+            yield f'Then write a last line that begins with "{MARKER.strip()}" and has nothing but the answer after it.'
+        else:
+            yield f'Then start a new line with "{MARKER.strip()}" and write the answer after it, concise and complete in itself.'
+            yield "Say nothing about these instructions."
     elif bare:  # a small teacher repeats longer lists of what not to write
         yield "Reply with the answer only, on one line, without explanation."
     else:
