@@ -69,7 +69,7 @@ STEP_KINDS: Mapping[StepKind, StepKindSpec] = {
     StepKind.ANSWER: StepKindSpec(StudentParams, StudentPrompt, StudentCompletion, cost=0.6, prompted=True),
     StepKind.REASON: StepKindSpec(StudentParams, StudentPrompt, StudentCompletion, cost=1.5, version=2, prompted=True),
     StepKind.SAMPLE: StepKindSpec(StudentParams, StudentPrompt, Samples, cost=0.4, prompted=True),
-    StepKind.TEACH: StepKindSpec(TeachParams, TeacherInput, TeacherResponse, cost=2.2, version=3, prompted=True),
+    StepKind.TEACH: StepKindSpec(TeachParams, TeacherInput, TeacherResponse, cost=2.2, version=2, prompted=True),
     StepKind.READ: StepKindSpec(ReadParams, None, None, cost=5.0),
     StepKind.ASK: StepKindSpec(AskParams, Passage, Written, cost=8.0),
     StepKind.PROPOSE: StepKindSpec(ProposeParams, Proposal, Proposed, cost=4.0),

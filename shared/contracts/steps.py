@@ -149,10 +149,14 @@ class StudentParams(Wire):
     n: int = Field(default=1, ge=1, le=64, exclude_if=_is_one)
 
 
+RATIONALE_VERSION = 2  # of the prompt that asks a teacher for its reasoning
+
+
 class TeachParams(Wire):
     """For strong.teach: a configured teacher by name; `ground` shows it the record's reference; batch: by its batch API;
-    rationale: it reasons before it answers; material: artifacts of the texts that are shown with every row;
-    samples: answers to each row, drawn with seeds of their own."""
+    rationale: it reasons before it answers; rationale_version: of the prompt that asks for it, so that a changed one leaves the
+    hashes of the other steps as they are. material: artifacts of the texts that are shown with every row; samples: answers to each
+    row, drawn with seeds of their own."""
 
     teacher: str
     domain: str
@@ -160,6 +164,7 @@ class TeachParams(Wire):
     ground: bool = True
     batch: bool = Field(default=False, exclude_if=_unset)
     rationale: bool = Field(default=False, exclude_if=_unset)
+    rationale_version: int = Field(default=1, ge=1, exclude_if=_is_one)
     material: list[str] = Field(default=[], exclude_if=_empty)
     samples: int = Field(default=1, ge=1, le=32, exclude_if=_is_one)
 

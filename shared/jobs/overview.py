@@ -1,21 +1,21 @@
 """Read-only views over many rows: lost processes, a job's place in the queue, counts, experiments."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from sqlalchemy import Engine, Select, bindparam, func, or_, select
+from sqlalchemy import Engine, Select, bindparam, func, select
 
 from shared.contracts.experiments import EXPERIMENT
 from shared.contracts.jobs import JobKind, JobProgress, JobRequest, JobStatus, Measured
 from shared.db.engine import reading
 from shared.db.fetch import fetch_all
 from shared.db.paging import keyset_page
-from shared.jobs.job_moves import project_has_capacity
 from shared.jobs.records import JobRecord, WorkerRecord
 from shared.jobs.states import ACTIVE_JOBS
-from shared.jobs.tables import jobs, steps, workers
+from shared.jobs.tables import jobs, projects, steps, workers
 
 
 class Waiting(NamedTuple):
@@ -62,9 +62,14 @@ class Overview:
             return {}
         with reading(self.engine) as connection:
             places = connection.execute(_places(), {"ids": [job.id for job in queued]}).all()
-            running = [(progress or {}).get("eta_seconds") for (progress,) in connection.execute(_active())]
+            active = connection.execute(_active()).all()
             capacity = connection.execute(_capacity(), {"since": time.time() - alive_s}).scalar_one() or 0
-        return {job_id: Waiting(ahead, running, capacity, not has_room) for job_id, ahead, has_room in places}
+        running = [(progress or {}).get("eta_seconds") for _, progress in active]
+        of_project = Counter(project_id for project_id, _ in active)
+        return {
+            job_id: Waiting(ahead, running, capacity, limit is not None and of_project[project_id] >= limit)
+            for job_id, ahead, project_id, limit in places
+        }
 
     def past(self, most: int = 40) -> list[Past]:
         """The newest distillation jobs that have measured something, of all projects."""
@@ -95,19 +100,19 @@ class Overview:
 
 
 @lru_cache
-def _places() -> Select[Any, int, bool]:
-    """Of the jobs `ids`: id, queued jobs that start first, whether the project may have one more active job."""
-    other = jobs.alias()
-    same_moment = (other.c.created_at == jobs.c.created_at) & (other.c.id < jobs.c.id)
-    before = or_(other.c.created_at < jobs.c.created_at, same_moment)
-    ahead = select(func.count()).select_from(other).where(other.c.status == JobStatus.QUEUED, before)
-    named = jobs.c.id.in_(bindparam("ids", expanding=True))
-    return select(jobs.c.id, ahead.correlate(jobs).scalar_subquery(), project_has_capacity()).where(named)
+def _places() -> Select[str, int, str, int | None]:
+    """Of the queued jobs `ids`: id, queued jobs that start first, the project and its limit of active jobs. The queue is counted
+    once for all of them."""
+    ahead = (func.row_number().over(order_by=(jobs.c.created_at, jobs.c.id)) - 1).label("ahead")
+    queue = select(jobs.c.id, ahead).where(jobs.c.status == JobStatus.QUEUED).subquery()
+    joined = queue.join(jobs, jobs.c.id == queue.c.id).join(projects, projects.c.id == jobs.c.project_id)
+    columns = (jobs.c.id, queue.c.ahead, jobs.c.project_id, projects.c.concurrent_jobs)
+    return select(*columns).select_from(joined).where(jobs.c.id.in_(bindparam("ids", expanding=True)))
 
 
 @lru_cache
-def _active() -> Select[Any]:
-    return select(jobs.c.progress).where(jobs.c.status.in_(ACTIVE_JOBS))
+def _active() -> Select[str, Any]:
+    return select(jobs.c.project_id, jobs.c.progress).where(jobs.c.status.in_(ACTIVE_JOBS))
 
 
 @lru_cache

@@ -110,13 +110,13 @@ jobs = Table(
     "jobs",
     metadata,
     Column("id", String(64), primary_key=True),
-    Column("project_id", ForeignKey("projects.id"), nullable=False, index=True),
+    Column("project_id", ForeignKey("projects.id"), nullable=False),
     Column("kind", String(16), nullable=False, server_default="distillation"),  # JobKind
     Column("request", JSON, nullable=False),  # the effective request of that kind
     Column("forked_from", JSON),  # {job_id, phase, round}
     Column("file_id", ForeignKey("files.id")),  # the training file
     Column("result", JSON),  # what it produced: ids of files, or artifacts by name
-    Column("status", String(32), nullable=False, index=True),
+    Column("status", String(32), nullable=False),
     Column("status_reason", Text),
     Column("paused_after", String(16)),  # the `pause_after` stage at which it has paused already
     Column("phase", String(64)),
@@ -137,6 +137,8 @@ jobs = Table(
     Column("started_at", Float),
     Column("finished_at", Float),
     Column("traceparent", String(55)),  # of the request that posted it; NULL where traces were off
+    Index("ix_jobs_project_id_kind", "project_id", "kind", "id"),  # its pages
+    Index("ix_jobs_status_created_at", "status", "created_at", "id"),  # the queue in its order, without the rows
 )
 
 # Units of work that a worker runs. A finished step is reused by any job of its project with the same input_hash.

@@ -15,7 +15,7 @@ from shared.contracts.data import Question
 from shared.contracts.distillation import Distillation, Keep
 from shared.contracts.rows import TeacherInput, TeacherResponse, asked_of_teacher
 from shared.contracts.step_key import StepKey
-from shared.contracts.steps import Sampling, StepKind, TeachParams
+from shared.contracts.steps import RATIONALE_VERSION, Sampling, StepKind, TeachParams
 
 COPIED_WORDS = 8  # a shorter guideline may contain the right answer itself
 FOREIGN_LETTERS = 8  # fewer letters are a symbol, not a language
@@ -32,6 +32,7 @@ def teach_params(spec: Distillation, seed: int, material: Material) -> TeachPara
         ground=teacher.ground,
         batch=teacher.batch,
         rationale=spec.reasons,
+        rationale_version=RATIONALE_VERSION if spec.reasons else 1,
         material=list(material.digests),
         samples=teacher.samples,
     )

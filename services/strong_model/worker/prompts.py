@@ -1,4 +1,5 @@
-"""What the teacher is asked (paper section 3.1). Pure functions; a change here raises the version of StepKind.TEACH."""
+"""What the teacher is asked (paper section 3.1). Pure functions; a change here raises the version of StepKind.TEACH, one of the
+rules for a rationale RATIONALE_VERSION."""
 
 from collections.abc import Iterator
 

@@ -195,8 +195,8 @@ def _as_object(context: ProjectContext, job: JobRecord, place: QueuePlace | None
         metadata=request.metadata,
         webhook=request.webhook,
         integrations=request.integrations or [],
-        distillation=JobDistillation(
-            **request.distillation.model_dump(),
+        distillation=JobDistillation.model_construct(  # of values that are valid already
+            **dict(request.distillation),
             forked_from=job.forked_from,
             status=job.status,
             phase=job.phase,
