@@ -12,7 +12,7 @@ from typing import BinaryIO, Literal, TypeVar
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 
 from shared.contracts.conversation import transcript
-from shared.contracts.error_location import place_of
+from shared.contracts.error_location import place_of, said
 from shared.contracts.json_types import Json
 from shared.contracts.mapping_hints import holds_answers, suggested_mapping
 from shared.contracts.material import LONGEST
@@ -261,7 +261,8 @@ def json_line(number: int, raw: bytes) -> Json | LineError | None:
     try:
         value = json.loads(text)
     except (ValueError, RecursionError) as error:  # ValueError: also a number of thousands of digits
-        return LineError(line=number, code="invalid_json", message=f"not a JSON object: {error}")
+        why = f"{error.msg} at character {error.pos + 1}" if isinstance(error, json.JSONDecodeError) else error
+        return LineError(line=number, code="invalid_json", message=f"not a JSON object: {why}")
     if not isinstance(value, dict):
         return LineError(line=number, code="invalid_json", message="a JSON object is expected on every line")
     if LONE_SURROGATE.search(raw) and not _encodable(value):
@@ -278,7 +279,7 @@ def checked(kind: type[RowType], number: int, value: Json, whole: str | None = N
     except ValidationError as error:
         first = error.errors()[0]
         param = place_of(first, value) or whole
-        message = f"{param}: {first['msg']}" if param else first["msg"]
+        message = f"{param}: {said(first)}" if param else said(first)
         return LineError(line=number, code="invalid_row", message=message, param=param)
 
 

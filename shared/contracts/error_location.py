@@ -42,6 +42,13 @@ def place_of(error: Any, value: Any) -> str | None:
     return ".".join(part for part in (dotted(location[:-1], value), str(location[-1])) if part)
 
 
+def said(error: Any) -> str:
+    """What is wrong by one of `ValidationError.errors()`, for people."""
+    if error["type"] == "string_too_short" and error.get("input") == "":
+        return "the text is empty"
+    return error["msg"].removeprefix("Value error, ")
+
+
 def unknown_field(location: Sequence[int | str], kind: Any) -> str:
     """What to say of a field that the model `kind` does not have there: the fields it has, the nearest first."""
     known = sorted(_fields_at(kind, location[:-1]))

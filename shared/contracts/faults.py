@@ -6,7 +6,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from pydantic import BaseModel, PrivateAttr, ValidationError, ValidatorFunctionWrapHandler, WrapValidator
 
-from shared.contracts.error_location import nearest_field, place_of, unknown_field
+from shared.contracts.error_location import nearest_field, place_of, said, unknown_field
 from shared.contracts.problems import Problem
 
 CODES = {
@@ -112,7 +112,7 @@ def problems_in(errors: Iterable[Mapping[str, Any]], kind: Any, body: Any) -> li
 
 
 def _problem(error: Mapping[str, Any], kind: Any, body: Any) -> Problem:
-    param, message = place_of(error, body), error["msg"]
+    param, message = place_of(error, body), said(error)
     if error["type"].startswith("union_tag"):  # pydantic's message repeats what was sent, however long
         tag = error["ctx"]["discriminator"].strip("'")
         param = ".".join(part for part in (param, tag) if part)

@@ -160,6 +160,20 @@ def looks_like_answer(name: str) -> bool:
     return any(end in simple(name) for end in ENDS["reference"])
 
 
+def _words(name: str) -> list[str]:
+    return [simple(word) for word in re.split(r"[\W_]+|(?<=[a-z])(?=[A-Z])", name) if word]
+
+
+def asks(name: str) -> bool:
+    """Whether a word of a longer name speaks of a question: "Frage des Kunden"."""
+    return any(word in ENDS["question"] for word in _words(name))
+
+
+def is_numbering(name: str) -> bool:
+    """Whether a name ends with a word for a number or an id: "Ticket-Nr."."""
+    return any(word in PLACES["id"] for word in _words(name)[-1:])
+
+
 def pick(fields: Sequence[str], role: str, taken: set[str]) -> str | None:
     """The field that is the likeliest of a role's names."""
     places = PLACES[role]

@@ -7,8 +7,10 @@ from shlex import quote
 from typing import Any
 
 from shared.contracts.field_names import (
+    asks,
     is_about,
     is_answer,
+    is_numbering,
     is_strong_question,
     looks_like_answer,
     simple,
@@ -75,10 +77,13 @@ def likely_answer(row: Json, asked: str = "") -> str | None:
 
 
 def _asked_rank(place: str) -> int:
-    name = place.rpartition(".")[2]
+    name = place.rstrip(".").rpartition(".")[2]
     if is_strong_question(name):
         return 0
-    return 1 + _word_rank(name, ASKED_LIKELY) + (MANY if "comment" in simple(place) else 0)
+    if asks(name) and not is_numbering(name):
+        return 1
+    last = "comment" in simple(place) or is_numbering(name)
+    return 2 + _word_rank(name, ASKED_LIKELY) + (MANY if last else 0)
 
 
 def _answered_rank(place: str) -> int:

@@ -43,6 +43,14 @@ VIEWS = (
     "/system",
     "/nowhere",
 )
+# The buttons that open a dialog, by the view that has them. The export of a version opens with its address.
+DIALOGS: dict[str, tuple[str, ...]] = {
+    "/jobs/{running}": ("Budget", "Fork", "Cancel"),
+    "/jobs/{traced}/examples/{tried}": ("Retrain without it",),
+    "/data/{dataset}": ("Add a row", "Edit row-1", "Delete"),
+    "/models/shell": ("Promote shell@3", "Delete shell@3", "Delete", "Export shell@3"),
+    "/recipes": ("Delete",),
+}
 SCREENS = ((NARROW, "light"), (WIDE, "dark"))
 ALL_SCREENS = tuple((size, theme) for size in (NARROW, WIDE) for theme in ("light", "dark"))
 SERIOUS = ("critical", "serious")
@@ -67,18 +75,29 @@ LINKS_THAT_RUN = """() => [...document.querySelectorAll('[href], [src], [action]
   .filter((address) => /^\\s*(javascript|vbscript|data:text)/i.test(address))"""
 
 
+# What is pressed or typed into measures at least 24 pixels (WCAG 2.5.8), links within a sentence excepted.
+SMALL_TARGETS = """() => [...document.querySelectorAll(':is(main, header) :is(a, button, input, select, textarea, summary)')]
+  .filter((part) => {
+    const { width, height } = part.getBoundingClientRect()
+    const inSentence = getComputedStyle(part).display === 'inline' && part.parentElement.textContent.trim() !== part.textContent.trim()
+    return part.getClientRects().length && Math.min(width, height) < 24 && !inSentence && !part.closest('.visually-hidden, label.choice')
+  })
+  .map((part) => part.tagName + ' ' + part.textContent.trim().slice(0, 60))"""
+
+
 def check_layout(tab: Tab) -> None:
-    """Nothing is wider than the screen, cut or spilled; no markup or lost value shows as text; no link runs a script."""
+    """Nothing is wider than the screen, cut, spilled or too small to be hit; no markup or lost value shows as text; no link runs a
+    script."""
     width = (tab.page.viewport_size or WIDE)["width"]
     assert tab.page.evaluate("() => document.documentElement.scrollWidth") <= width, tab.page.evaluate(SPILLED)
-    for script in (CUT, SPILLED, SCROLLED, MARKUP_AS_TEXT, LINKS_THAT_RUN):
+    for script in (CUT, SPILLED, SCROLLED, SMALL_TARGETS, MARKUP_AS_TEXT, LINKS_THAT_RUN):
         seen = tab.page.evaluate(script)
         assert not seen, f"{script}\n{seen}"
 
 
-def check_accessible(tab: Tab) -> None:
-    """axe finds nothing critical or serious."""
-    violations = Axe().run(tab.page).response["violations"]
+def check_accessible(tab: Tab, within: str | None = None) -> None:
+    """axe finds nothing critical or serious. within: a selector of the part that is looked at."""
+    violations = Axe().run(tab.page, context=within).response["violations"]
     serious = [
         {"id": one["id"], "at": [f"{node['html'][:160]} {node['failureSummary'][:200]}" for node in one["nodes"]]}
         for one in violations

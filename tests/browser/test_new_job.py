@@ -26,14 +26,16 @@ def test_a_file_becomes_a_job(http: httpx.Client, tab: Tab):
     tab.go("/jobs/new")
     drop(page, "fragen.csv", FRAGEN)
     before = len(http.get("/v1/files", params={"purpose": "fine-tune"}).json()["data"])
+    page.get_by_role("button", name="Use this mapping").click()
     for field, column in {"question": "Was wird gefragt", "reference": "Was ist richtig"}.items():
-        page.get_by_label(field, exact=True).fill(column)
-        page.get_by_label(field, exact=True).press("Tab")
+        expect(page.get_by_label(field, exact=True)).to_have_value(column)
     expect(page.locator("dl", has=page.get_by_text("Rows", exact=True)).first).to_contain_text("60")
     check_layout(tab)
     check_accessible(tab)
     page.get_by_role("button", name="Use this data").click()
     expect(page.get_by_text("data of this job")).to_be_visible()
+    expect(page.locator("dl", has=page.get_by_text("Rows", exact=True)).first).to_contain_text("60")  # as it was mapped
+    expect(page.get_by_text("cannot be used")).to_have_count(0)
     files = http.get("/v1/files", params={"purpose": "fine-tune"}).json()["data"]
     assert (len(files) - before, files[0]["n_rows"], files[0]["reading"]["references"]) == (1, 60, 60)
 

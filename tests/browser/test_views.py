@@ -6,7 +6,7 @@ from playwright.sync_api import expect
 
 from tests.browser.chromium import NARROW, Tab
 from tests.browser.hostile import MARKUP
-from tests.browser.pages import SCREENS, VIEWS, check_accessible, check_layout
+from tests.browser.pages import DIALOGS, SCREENS, VIEWS, check_accessible, check_layout
 
 SECTIONS = ("/", "/recipes", "/jobs/new", "/data", "/models", "/playground", "/review", "/compare", "/spend", "/system")
 FOR_EVERYBODY = ("/models", "/playground")  # a key that may chat sees the models
@@ -30,6 +30,21 @@ def test_a_view_is_in_order(tab: Tab, ids: dict[str, str], path: str):
         tab.show(size, theme)
         check_layout(tab)
     check_accessible(tab)
+
+
+@pytest.mark.parametrize("path", DIALOGS)
+def test_its_dialogs_are_in_order(tab: Tab, ids: dict[str, str], path: str):
+    tab.go(path.format_map(ids))
+    tab.show(NARROW, "dark")
+    for opens in DIALOGS[path]:
+        tab.page.locator("main").get_by_role(
+            "link" if opens.startswith("Export") else "button", name=opens, exact=True
+        ).first.click()
+        expect(tab.page.get_by_role("dialog")).to_be_visible()
+        check_layout(tab)
+        check_accessible(tab, "dialog[open]")
+        tab.page.keyboard.press("Escape")
+        expect(tab.page.get_by_role("dialog")).to_have_count(0)
 
 
 @pytest.mark.parametrize("path", SHOW_MARKUP)
@@ -73,6 +88,7 @@ def test_a_section_without_data_or_without_permission_says_so(stranger: Tab, key
         ("document.querySelector('main select').closest('label').replaceWith(document.querySelector('main select'))", check_accessible),
         ("document.querySelector('main p').style.color = '#ddd'; document.body.style.background = '#fff'", check_accessible),
         ("document.querySelector('main p').style.width = '900px'", check_layout),
+        ("Object.assign(document.querySelector('main .button').style, { minHeight: 0, height: '12px', padding: 0 })", check_layout),
         ("document.querySelector('main').append('<div>')", check_layout),
         ("document.querySelector('main a').href = 'javascript:owned(1)'", check_layout),
         ("document.querySelector('main').innerHTML = '<img src=x onerror=owned(1)>'", Tab.check),

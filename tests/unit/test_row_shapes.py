@@ -114,6 +114,12 @@ def test_a_stored_completion_that_was_cut_off_is_no_reference(row: dict):
     ("row", "code", "words"),
     [
         ({"foo": "x", "bar": "y"}, "no_question", "the row has foo, bar"),
+        (
+            {"Ticket-Nr.": "7", "Thema": "x", "Frage des Kunden": "Wann?", "Antwort des Supports": "Morgen."},
+            "no_question",
+            "--map 'question=Frage des Kunden' --map 'reference=Antwort des Supports'",
+        ),
+        ({"question": "", "answer": "b"}, "invalid_row", "question: the text is empty"),
         ({"question": {"a": 1}, "answer": "b"}, "invalid_row", "question: a text is expected"),
         ({"conversations": 5}, "invalid_row", "a list of"),
         ({"chosen": "a", "rejected": "b"}, "invalid_row", "no field with the question"),

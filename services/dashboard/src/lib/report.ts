@@ -108,6 +108,6 @@ export function decisionWords(decision: PhaseDecision, metric: string): string {
       ? `the whole interval of the gain in ${metric} over ${against}${on} lies above zero`
       : high < 0
         ? `the whole interval of the change in ${metric} from ${against}${on} lies below zero`
-        : `the interval of the gain in ${metric} over ${against}${on} holds zero, so neither is told to be better`
+        : `the interval of the gain in ${metric} over ${against}${on} contains zero: no difference was measured`
   return `${why}${decision.record ? ` (${recordWords(decision.record)})` : ''}`
 }

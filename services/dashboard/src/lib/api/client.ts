@@ -22,10 +22,7 @@ export async function send(request: Request): Promise<Response> {
     throw error
   }
   connection.answered()
-  if (response.status === 401 && used === apiKey.value) {
-    const body: unknown = await response.clone().json().catch(() => null)
-    apiKey.wanted = errorOf(401, body).message
-  }
+  if (response.status === 401 && used === apiKey.value) apiKey.wanted = true
   return response
 }
 

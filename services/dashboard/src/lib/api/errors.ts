@@ -42,6 +42,12 @@ export function errorOf(status: number, body: unknown, retryAfter: string | null
   )
 }
 
+/** What is wrong with a field, and what helps; with its name where `named` and the message does not begin with it. */
+export function itemWords({ param, message, remedy }: ErrorItem, named = true): string {
+  const said = param && message.startsWith(`${param}: `) ? message.slice(param.length + 2) : message
+  return `${named && param ? `${param}: ` : ''}${said}${remedy ? `. ${remedy}` : ''}`
+}
+
 /** What went wrong as an ApiError: fetch throws TypeError without a connection and DOMException after a timeout. */
 export function asApiError(error: unknown): ApiError {
   return error instanceof ApiError ? error : new ApiError(0, 'The API does not answer.')

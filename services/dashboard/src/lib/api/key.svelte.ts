@@ -13,8 +13,8 @@ function stored(kind: 'sessionStorage' | 'localStorage'): Storage | null {
 
 class ApiKey {
   value = $state('')
-  /** Why the API wants a key or refuses this one; null while it does not. */
-  wanted = $state<string | null>(null)
+  /** Whether the API wants a key, or refuses this one. */
+  wanted = $state(false)
 
   constructor() {
     this.value = stored('sessionStorage')?.getItem(NAME) ?? stored('localStorage')?.getItem(NAME) ?? ''
@@ -23,7 +23,7 @@ class ApiKey {
   use(value: string, remember: boolean): void {
     this.forget()
     this.value = value.trim()
-    this.wanted = null
+    this.wanted = false
     stored(remember ? 'localStorage' : 'sessionStorage')?.setItem(NAME, this.value)
   }
 

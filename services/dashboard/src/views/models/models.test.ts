@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest'
-import { canaryWords, descent, evidenceWords, grouped, others, requestsWords, servedOf, stepWords, type Canary, type ModelObject } from './models'
+import { canaryWords, descent, earlierOf, evidenceWords, grouped, others, requestsWords, servedOf, stepWords, type Canary, type ModelObject } from './models'
 
 const model = (id: string, more: Partial<ModelObject> = {}) => ({ id, created: 1, owned_by: 'p', parent: 'base', ...more }) as ModelObject
 const LIST = [
@@ -16,6 +16,13 @@ test('bases stand apart, and an alias has its versions and the one that is serve
   expect(aliases.map(({ name, served, versions }) => [name, served, versions.length])).toEqual([['shell', 1, 3], ['sql', null, 1]]) // prettier-ignore
   expect(servedOf(aliases[0]!)?.id).toBe('shell@1')
   expect(others(aliases[0]!).map(({ id }) => id)).toEqual(['shell@3', 'shell@2'])
+})
+
+test('a roll back serves the newest promoted version before the served one', () => {
+  const states = ['promoted', 'rejected', 'promoted', 'promoted'] // of versions 4 to 1
+  const versions = states.map((state, n) => model(`a@${4 - n}`, { version: 4 - n, state } as Partial<ModelObject>))
+  const before = (served: number | null) => earlierOf({ name: 'a', base: 'base', served, versions })?.id
+  expect([4, 2, 1, null].map(before)).toEqual(['a@2', 'a@1', undefined, undefined])
 })
 
 test('each version stands below the one that it goes on from, and every one stands once', () => {

@@ -34,6 +34,10 @@ export function grouped(models: ModelObject[]): { bases: ModelObject[]; aliases:
 
 export const servedOf = (alias: Alias): ModelObject | null => alias.versions.find((one) => one.version === alias.served) ?? null
 
+/** The version that a roll back serves: the newest promoted one before the served one. Versions are newest first. */
+export const earlierOf = ({ served, versions }: Alias): ModelObject | null =>
+  (served !== null && versions.find((one) => one.state === 'promoted' && (one.version ?? 0) < served)) || null
+
 /** Versions that can be compared with the served one: all but it. */
 export const others = (alias: Alias): ModelObject[] => alias.versions.filter((one) => one.version !== alias.served)
 

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest'
 import { startingCanary } from '../../lib/canary'
-import { EMPTY, faultsOf, fitWords, formOf, graderChoices, missing, readJson, requestOf, suggestedMapping, type JobForm } from './form'
+import { EMPTY, faultsOf, fitWords, formOf, graderChoices, missing, readJson, requestOf, type JobForm } from './form'
 
 const FORM: JobForm = { ...EMPTY, file: 'file-1', model: 'tiny', domain: 'sums' }
 
@@ -57,12 +57,6 @@ test('faults stand at their fields', () => {
   const items = [{ code: 'x', param: 'distillation.judge.grader', message: 'no such grader', remedy: 'name one' }, { code: 'y', param: 'distillation.judgement', message: 'other', remedy: '' }]
   expect(faultsOf(items, 'distillation.judge')).toBe('no such grader. name one')
   expect(faultsOf(items, 'model')).toBeNull()
-})
-
-test('a suggested mapping is read from the message', () => {
-  expect(suggestedMapping("no question. Name it, for example: --map question=body --map 'reference=the answer' (over HTTP the field mapping)")).toEqual({ question: 'body', reference: 'the answer' })
-  expect(suggestedMapping('Name it: --map question=FIELD')).toBeNull()
-  expect(suggestedMapping('a bad line')).toBeNull()
 })
 
 describe('graders', () => {

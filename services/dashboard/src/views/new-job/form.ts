@@ -1,7 +1,7 @@
 /** The form of a new job, and the request that it makes. Pure. */
 
 import type { Schemas } from '../../lib/api/client'
-import type { ErrorItem } from '../../lib/api/errors'
+import { itemWords, type ErrorItem } from '../../lib/api/errors'
 import { canaryTerms, type CanaryWish } from '../../lib/canary'
 
 export type JobRequest = Schemas['JobRequest']
@@ -197,7 +197,7 @@ const number = (value: unknown, otherwise: number): number => (typeof value === 
 /** The faults of the fields with this path or below it. */
 export function faultsOf(items: ErrorItem[], ...paths: string[]): string | null {
   const mine = items.filter(({ param }) => param != null && paths.some((path) => param === path || param.startsWith(`${path}.`)))
-  return mine.length ? mine.map(({ message, remedy }) => (remedy ? `${message}. ${remedy}` : message)).join(' ') : null
+  return mine.length ? mine.map((item) => itemWords(item, false)).join(' ') : null
 }
 
 /** Whether the largest training fits beside the student's engine. */
@@ -216,11 +216,4 @@ export function missing(form: JobForm): string[] {
   if (!form.domain.trim()) told.push('the domain in a few words')
   if (!form.phases.length) told.push('at least one phase')
   return told
-}
-
-/** The mapping that an error message suggests, as in `--map question=body --map 'reference=the answer'`. */
-export function suggestedMapping(message: string): Record<string, string> | null {
-  const pairs = [...message.matchAll(/--map (?:'([^'=]+)=([^']*)'|([\w.]+)=([^\s,)]+))/g)]
-  const mapping = Object.fromEntries(pairs.map((pair) => [pair[1] ?? pair[3] ?? '', pair[2] ?? pair[4] ?? '']))
-  return pairs.length && !Object.values(mapping).includes('FIELD') ? mapping : null
 }

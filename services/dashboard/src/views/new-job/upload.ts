@@ -34,7 +34,8 @@ async function post(fields: Record<string, string>, file: File): Promise<FileObj
   return ask(api.POST('/v1/files', { body: form as unknown as never, bodySerializer: () => form }))
 }
 
-export async function preview(id: string, reading: Reading, student: string | null, signal: AbortSignal): Promise<Preview> {
+/** reading: null: as the file was uploaded. */
+export async function preview(id: string, reading: Reading | null, student: string | null, signal: AbortSignal): Promise<Preview> {
   const body = { ...reading, rows: 5, ...(student && { student }) }
   try {
     return await ask(api.POST('/v1/files/{file_id}/preview', { params: { path: { file_id: id } }, body, signal }))

@@ -1,1 +1,0 @@
-import{ax as r,ay as a}from"./index-mSqqqRKx.js";function s(e,t){return r(e,a)}export{s as c};
