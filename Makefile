@@ -165,15 +165,17 @@ bench: install-dev ## pipeline, engine, trainer and imports against their limits
 	$(call stage,trainer against a bare loop,$(BIN)/python -m tests.bench.training --model "$$($(METEOR) models path smollm2-135m-instruct)" --data examples/shell.jsonl 2>/dev/null)
 
 # docs/results.md names the published data of each. A database that its grader asks lies beside FROM.
+ROWS_asdiv := prepare_asdiv.py
 ROWS_geoquery := prepare_geoquery.py
 ROWS_geoquery-100 := prepare_geoquery.py --exchange --references 100
 ROWS_nl-rx := prepare_nl_rx.py
+TEACHER_asdiv := qwen2.5-coder-1.5b-instruct
 TEACHER_geoquery := qwen2.5-coder-1.5b-instruct
 TEACHER_geoquery-100 := qwen2.5-coder-1.5b-instruct
 RESULT = $(DATA)/results/$(OF)
 
-result: install ## make the final model of a measured result again [OF=geoquery|geoquery-100|nl-rx FROM=data.jsonl SEED=7]
-	@test -f "$(FROM)" -a -n "$(ROWS_$(OF))" || { echo "make result OF=geoquery|geoquery-100|nl-rx FROM=data.jsonl"; exit 2; }
+result: install ## make the final model of a measured result again [OF=asdiv|geoquery|geoquery-100|nl-rx FROM=data.jsonl SEED=7]
+	@test -f "$(FROM)" -a -n "$(ROWS_$(OF))" || { echo "make result OF=asdiv|geoquery|geoquery-100|nl-rx FROM=data.jsonl"; exit 2; }
 	@mkdir -p $(RESULT) && cp $(wildcard examples/$(OF).job.json examples/$(firstword $(subst -, ,$(OF)))-context.txt $(dir $(FROM))*.sqlite) $(RESULT)
 	$(BIN)/python examples/$(ROWS_$(OF)) --data $(FROM) > $(RESULT)/rows.jsonl
 	$(addprefix METEOR_TEACHER_MODEL=,$(TEACHER_$(OF))) $(METEOR) up --data $(DATA)
