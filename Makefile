@@ -16,6 +16,7 @@ ONLY ?=
 OF ?=
 FROM ?=
 KILLS ?= 100
+STRIKES ?= 50
 CASES ?= 10000
 URL ?= http://127.0.0.1:8000
 DB ?= sqlite
@@ -52,7 +53,7 @@ beside = { said=$$(mktemp); trap 'rm -f "$$said"' EXIT; \
     { { $(2); } >"$$said" 2>&1 && how=ok || how=FAILED; printf '\n== %s: %s, %s s\n' "$(1)" $$how $$SECONDS; [ $$how = ok ] || { cat "$$said"; false; }; } & beside=$$!; \
     ended=0; { $(3); } || ended=$$?; wait $$beside || { echo "== $(1): FAILED, see above"; ended=1; }; [ $$ended = 0 ]; }
 
-.PHONY: help install install-quantized install-dev demo up down status test test-python test-python-first test-browser test-gpu test-chart chart-diff sbom chaos prove bench bench-gpu result clients openapi dashboard pictures lock clean
+.PHONY: help install install-quantized install-dev demo up down status test test-python test-python-first test-browser test-gpu test-chart chart-diff sbom chaos drill-hosts prove bench bench-gpu result clients openapi dashboard pictures lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -151,6 +152,9 @@ test-gpu: install-dev ## the tests that need a CUDA device
 chaos: install-dev ## a job whose processes are killed and frozen again and again, then other faults [SEED=7 KILLS=100 DB=sqlite|postgres]
 	$(call stage,drill,$(BIN)/python -m tests.chaos --seed $(SEED) --kills $(KILLS) --db $(DB))
 	$(call stage,other faults,$(BIN)/python -m pytest -m drill tests/chaos tests/integration tests/e2e)
+
+drill-hosts: install-dev ## three hosts in network namespaces, killed, frozen and cut off while jobs run; as root [SEED=7 STRIKES=50]
+	$(call stage,three hosts,$(BIN)/python -m tests.hosts --seed $(SEED) --strikes $(STRIKES))
 
 prove: install-dev ## made-up requests against every route, until so many were sent or one is answered wrongly [CASES=10000 SEED=7]
 	$(call stage,every route against its document,$(BIN)/python -m tests.prove --cases $(CASES) --seed $(SEED))

@@ -31,11 +31,16 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import InterfaceError, OperationalError, TimeoutError
 
+from shared.platform import keepalive
+
 if TYPE_CHECKING:
     from sqlalchemy.dialects import postgresql, sqlite
+    from sqlalchemy.engine import ExceptionContext
     from sqlalchemy.sql.dml import ReturningInsert
 
 Values = dict[str, Any]  # by column
+IDLE_TRANSACTION_ENDED = "25P03"  # PostgreSQL's error code
+IDLE_TRANSACTION_S = 30  # transactions are short; what a process computes in one takes milliseconds
 UNAVAILABLE = (
     OperationalError,
     InterfaceError,
@@ -48,14 +53,7 @@ def engine_for(url: str) -> Engine:
     """One engine per process and URL. Call its `dispose()` before a fork: connections must not be shared."""
     options: dict[str, Any] = {"json_serializer": _as_json, "hide_parameters": True}  # parameters contain users' texts
     if not url.startswith("sqlite"):
-        return create_engine(
-            _with_driver(url),
-            pool_pre_ping=True,
-            pool_size=8,
-            max_overflow=24,
-            connect_args={"connect_timeout": 10},
-            **options,
-        )
+        return _postgres_engine(_with_driver(url), options)
     Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False}, **options)
 
@@ -66,6 +64,35 @@ def engine_for(url: str) -> Engine:
         # without secure_delete deleted and replaced texts stay in the file's free pages
         for pragma in ("synchronous=NORMAL", "foreign_keys=ON", "busy_timeout=30000", "secure_delete=ON"):
             connection.execute(f"PRAGMA {pragma}")
+
+    return engine
+
+
+def _postgres_engine(url: str, options: dict[str, Any]) -> Engine:
+    engine = create_engine(
+        url,
+        pool_pre_ping=True,
+        pool_size=8,
+        max_overflow=24,
+        connect_args={"connect_timeout": 10, **keepalive.POSTGRES},
+        **options,
+    )
+
+    @event.listens_for(engine, "connect")
+    def _bound_transactions(connection, _record):
+        """A host that is cut off, or a process that is stopped, in a transaction keeps its locks no longer than this."""
+        with connection.cursor() as cursor:
+            cursor.execute(f"SET idle_in_transaction_session_timeout = '{IDLE_TRANSACTION_S}s'")
+        connection.commit()
+
+    @event.listens_for(engine, "handle_error", retval=True)
+    def _ended_transaction(context: "ExceptionContext") -> Exception | None:
+        """psycopg calls it an internal error; another try may succeed, on a new connection."""
+        error = context.original_exception
+        if getattr(error, "sqlstate", None) != IDLE_TRANSACTION_ENDED:
+            return None
+        context.is_disconnect = True
+        return OperationalError(context.statement, None, error, hide_parameters=True, connection_invalidated=True)
 
     return engine
 
@@ -218,6 +245,7 @@ def upgrade(url: str, migrations: Path, version_table: str) -> None:
         if engine.dialect.name == "sqlite":
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
+            connection.exec_driver_sql("SET LOCAL idle_in_transaction_session_timeout = 0")  # a migration may compute
             connection.exec_driver_sql("SELECT pg_advisory_xact_lock(20241118)")
         config.attributes |= {"connection": connection, "version_table": version_table}
         command.upgrade(config, "head")

@@ -21,6 +21,7 @@ from shared.contracts.errors import (
     Cancelled,
     FatalError,
     MeteorError,
+    Postponed,
     ProviderPaused,
     RowRefused,
     TransientError,
@@ -60,6 +61,14 @@ USER_CODES = frozenset(
     }
 )
 CANCEL_S = 3.0
+AWAY_S = 5.0  # until a step asks a gateway that was away again
+
+
+class GatewayAway(Postponed):
+    """Nobody listens at the gateway's address. A step rests without losing an attempt: on a host whose gateway is away its workers
+    would use up all attempts within seconds, while other hosts have one."""
+
+    code = "gateway_unreachable"
 
 
 class ChatReply(NamedTuple):
@@ -221,7 +230,7 @@ def as_meteor_error(error: openai.OpenAIError, param: str) -> MeteorError:
             return TransientError(message, code=code or f"gateway_http_{error.status_code}")
         return UserError(message, param=param, code=code)
     if isinstance(error, openai.APIConnectionError):
-        return TransientError(f"the strong-model gateway cannot be reached: {error}", code="gateway_unreachable")
+        return GatewayAway(f"the strong-model gateway cannot be reached: {error}", again_in_s=AWAY_S)
     return TransientError(f"unreadable answer of the strong-model gateway: {error}", code="gateway_bad_answer")
 
 

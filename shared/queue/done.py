@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import redis
 import redis.asyncio
 
+from shared.platform import keepalive
 from shared.platform.log import get_logger
 from shared.platform.settings import platform_settings
 
@@ -27,7 +28,7 @@ def announce(client: redis.Redis, step_id: str) -> None:
 async def ended_steps() -> AsyncIterator[str]:
     """Step ids as they are announced; reconnects without a limit."""
     while True:
-        client = redis.asyncio.from_url(platform_settings().redis_url, health_check_interval=25)
+        client = redis.asyncio.from_url(platform_settings().redis_url, **keepalive.REDIS)
         try:
             async with client.pubsub() as pubsub:
                 await pubsub.subscribe(_channel())

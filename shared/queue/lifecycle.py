@@ -8,10 +8,16 @@ from contextlib import contextmanager
 
 from celery import signals
 
-from shared.db.engine import engine_for
+from shared.db.engine import UNAVAILABLE, engine_for
 from shared.jobs.heartbeat import Heartbeat
+from shared.jobs.schema import stores_on
 from shared.platform import tracing
+from shared.platform.log import get_logger
 from shared.platform.settings import PlatformSettings
+from shared.queue.scratch import clear_ended
+
+log = get_logger(__name__)
+CLEAR_SCRATCH_S = 60.0
 
 
 class ShutdownPipe:
@@ -96,3 +102,20 @@ def beat_while_alive(settings: PlatformSettings, heartbeat: Heartbeat) -> None:
     @signals.worker_shutdown.connect(weak=False)
     def _end(**_):
         beat(stopping=True)
+
+
+def clear_scratch_while_alive(settings: PlatformSettings) -> None:
+    """Once a minute, by Celery's timer as the heartbeat."""
+
+    def clear() -> None:
+        try:
+            if ended := clear_ended(settings.data / "scratch", stores_on(settings.database).steps):
+                log.info("removed what steps left here that ended elsewhere", steps=len(ended))
+        except UNAVAILABLE as error:
+            log.warning("folders of ended steps stay for now", error=str(error))
+        finally:
+            engine_for(settings.database).dispose()
+
+    @signals.worker_ready.connect(weak=False)
+    def _begin(sender, **_):
+        sender.timer.call_repeatedly(CLEAR_SCRATCH_S, clear)

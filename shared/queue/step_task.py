@@ -46,7 +46,13 @@ from shared.platform.log import get_logger, set_up_logging
 from shared.platform.settings import PlatformSettings, platform_settings
 from shared.queue.app import STEP_TASK, celery_app
 from shared.queue.done import announce
-from shared.queue.lifecycle import ShutdownPipe, beat_while_alive, flush_traces_at_end, share_memory
+from shared.queue.lifecycle import (
+    ShutdownPipe,
+    beat_while_alive,
+    clear_scratch_while_alive,
+    flush_traces_at_end,
+    share_memory,
+)
 
 log = get_logger(__name__)
 DISK_RETRY_S = 15.0  # a step that lacks disk space is tried again after this
@@ -256,25 +262,30 @@ class StepRunner:
                     await pending
 
     async def _renew(self, context: StepContext) -> Cancelled | Released:
-        """Renew the lease; returns why the step must stop. The database may be unavailable until the lease expires."""
+        """Renew the lease; returns why the step must stop. The database may be unavailable, or silent, until the lease expires."""
         steps, claim = self.stores.steps, context.claim
         lease, renew = self.settings.lease.total_seconds(), self.settings.renew.total_seconds()
         renewed = time.monotonic()
+
+        async def asked(question: Callable[..., T], *about: Any) -> T:
+            """Of a database that may never answer, since its host or this one is cut off."""
+            return await asyncio.wait_for(asyncio.to_thread(question, *about), renewed + lease - time.monotonic())
+
         while time.monotonic() < renewed + lease:
             await asyncio.sleep(min(POLL_S, renew))
             began = time.monotonic()
             try:
-                status = await asyncio.to_thread(steps.job_status, claim)
+                status = await asked(steps.job_status, claim)
                 if status in STOPPING_JOBS:
                     return Cancelled("the job was cancelled")
                 if status in RESTING_JOBS:
                     return Released("the job pauses")
                 if began >= renewed + renew:
-                    if not await asyncio.to_thread(steps.renew, claim, lease, context.latest):
+                    if not await asked(steps.renew, claim, lease, context.latest):
                         break
                     renewed = began
-            except UNAVAILABLE as error:
-                log.warning("lease not renewed", step_key=claim.key, error=str(error))
+            except (*UNAVAILABLE, TimeoutError) as error:
+                log.warning("lease not renewed", step_key=claim.key, error=str(error) or "no answer")
         return LeaseLost("the lease was lost")
 
     def _persist(self, write: Callable[[], T]) -> T:
@@ -312,6 +323,7 @@ def serve_queue(service: str, queue: Queue, handlers: Mapping[StepKind, Handler]
     flush_traces_at_end()
     heartbeat = Heartbeat(lambda: stores_on(database), runner.worker, service, queue, slots)
     beat_while_alive(runner.settings, heartbeat)
+    clear_scratch_while_alive(runner.settings)
     # Celery's command line would load prompt_toolkit and all its subcommands into every worker
     worker = app.Worker(
         hostname=f"{service}-{queue}-{os.getpid()}@{socket.gethostname()}",

@@ -1,13 +1,14 @@
 """What durability costs: `python -m tests.bench.durability`, one line of JSON.
 
 A step that does nothing: its time, and the SQL statements that orchestrator and worker make for it. Then phase 1 of a job of
-1,000 and of one of 10,000 questions, whose models take no time, through real broker, workers, messages and database: seconds,
+1,000 and of one of 10,000 questions (--also 100000: one more, and the exponent of time from 10,000 to it), whose models take no time, through real broker, workers, messages and database: seconds,
 and the peak memory of the process that orchestrates.
 """
 
 import argparse
 import asyncio
 import json
+import math
 import os
 import resource
 import subprocess
@@ -86,11 +87,24 @@ def one_step() -> dict[str, float]:
 
 
 def one_job(questions: int) -> dict[str, float]:
-    """Seconds of phase 1 and the peak of this process's memory, which has done nothing else before."""
+    """Seconds of phase 1, processor time of this process and its workers, and the peak of its memory; it has done nothing before."""
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    cpu = _processor_s()
     seconds = measure(questions, 0.0, 0.0, f"of-{questions}")
+    cpu = _processor_s() - cpu
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return {"seconds": round(seconds, 2), "peak_mb": round(peak / 1024, 1), "peak_before_mb": round(before / 1024, 1)}
+    return {
+        "seconds": round(seconds, 2),
+        "cpu_seconds": round(cpu, 2),
+        "peak_mb": round(peak / 1024, 1),
+        "peak_before_mb": round(before / 1024, 1),
+    }
+
+
+def _processor_s() -> float:
+    """Of this process and those that have ended below it."""
+    spent = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return sum(one.ru_utime + one.ru_stime for one in spent)
 
 
 def apart(*options: str) -> dict[str, float]:
@@ -102,10 +116,16 @@ def apart(*options: str) -> dict[str, float]:
         return json.loads(said.splitlines()[-1])  # before it stands what the services log
 
 
+def exponent(large: dict[str, float], huge: dict[str, float], questions: int) -> float:
+    """Of time by questions, by processor time: other work on the machine does not count."""
+    return math.log(huge["cpu_seconds"] / large["cpu_seconds"]) / math.log(questions / LARGE)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", action="store_true", help="the step alone, in this process")
     parser.add_argument("--questions", type=int, help="one job alone, in this process")
+    parser.add_argument("--also", type=int, help="one more job of so many questions, at least 10,000")
     given = parser.parse_args()
     if given.steps:
         print(json.dumps(one_step()))
@@ -115,7 +135,11 @@ def main() -> None:
         small, large = apart("--questions", str(SMALL)), apart("--questions", str(LARGE))
         growth = {"time": round(large["seconds"] / small["seconds"], 2),
                   "memory_mb": round(large["peak_mb"] - small["peak_mb"], 1)}  # fmt: skip
-        print(json.dumps({"step": apart("--steps"), f"of_{SMALL}": small, f"of_{LARGE}": large, "growth": growth}))
+        told = {"step": apart("--steps"), f"of_{SMALL}": small, f"of_{LARGE}": large, "growth": growth}
+        if given.also:
+            huge = told[f"of_{given.also}"] = apart("--questions", str(given.also))
+            told["exponent"] = round(exponent(large, huge, given.also), 3)
+        print(json.dumps(told))
 
 
 if __name__ == "__main__":

@@ -97,18 +97,24 @@ def once(run: Outcome) -> list[str]:
 
 def ledger(run: Outcome, struck: Iterable[Struck]) -> list[str]:
     """The provider's log against the ledger: one row per call that arrived; what never arrived is unknown."""
-    rows = {row["id"]: row for row in run.ledger if not row["cached"]}
-    arrived = Counter(entry["request_id"] for entry in run.log)
+    return paid_once(run.ledger, run.log, in_flight(struck))
+
+
+def paid_once(ledger: Iterable[dict[str, Any]], log: Iterable[dict[str, Any]], open_then: int) -> list[str]:
+    """open_then: calls in flight whenever somebody was struck who takes their answers in."""
+    log = list(log)
+    rows = {row["id"]: row for row in ledger if not row["cached"]}
+    arrived = Counter(entry["request_id"] for entry in log)
     wrong = [f"call {call} arrived {count} times" for call, count in arrived.items() if count > 1]
     wrong += [f"call {call} arrived and is not in the ledger" for call in arrived if call not in rows]
     wrong += [f"call {call} was left open" for call, row in rows.items() if row["state"] == "intent"]
     for call, row in rows.items():
         if call not in arrived and row["state"] != "unknown":
             wrong.append(f"call {call} never arrived and is {row['state']} ({row['outcome']})")
-    unknown, open_then = sum(row["state"] == "unknown" for row in rows.values()), in_flight(struck)
+    unknown = sum(row["state"] == "unknown" for row in rows.values())
     if unknown > open_then:
         wrong.append(f"{unknown} calls are unknown, {open_then} were in flight when a gateway was killed")
-    if (again := repeated(run)) > open_then:
+    if (again := repeated(log)) > open_then:
         wrong.append(f"{again} calls were paid for twice, {open_then} were in flight when an answer could be lost")
     return wrong
 
@@ -118,9 +124,9 @@ def in_flight(struck: Iterable[Struck]) -> int:
     return sum(item.in_flight for item in struck if item.strike.target in LOSES_ANSWERS and not item.strike.freeze_s)
 
 
-def repeated(run: Outcome) -> int:
+def repeated(log: Iterable[dict[str, Any]]) -> int:
     """Calls that had arrived before, with the same messages. One that was refused or broken off by the provider cost nothing."""
-    asked = Counter(json.dumps([entry["model"], entry["messages"]]) for entry in run.log if entry["fault"] is None)
+    asked = Counter(json.dumps([entry["model"], entry["messages"]]) for entry in log if entry["fault"] is None)
     return sum(count - 1 for count in asked.values())
 
 

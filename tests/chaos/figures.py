@@ -26,7 +26,7 @@ def table(calm: Outcome, struck: Outcome) -> str:
     attempts = sum(step.row["attempt"] for step in struck.steps.values())
     unknown = sum(row["state"] == "unknown" for row in struck.ledger)
     seconds = lost(calm, struck)
-    again = repeated(struck)
+    again = repeated(struck.log)
     rows = [
         ("steps of the job", f"{len(struck.steps)}"),
         ("strikes (killed, frozen)", f"{len(strikes)} ({_deeds(struck, 'killed')}, {_deeds(struck, 'frozen')})"),

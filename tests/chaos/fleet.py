@@ -166,18 +166,7 @@ class Fleet:
 
     def pids(self, strike: Strike) -> list[int]:
         """Whom a strike means just now; empty when there is nobody (a training child, where nothing is trained)."""
-        target = strike.target
-        owner = {Target.TRAINING: Target.TRAINER, Target.VLLM: Target.ENGINE}.get(target, target)
-        guard = self.children[owner].pid
-        below = family(guard)[1:] if guard else []
-        module = {Target.TRAINING: "services.trainer.train", Target.VLLM: "vllm.entrypoints.openai.api_server"}
-        if target in module:
-            return [process.pid for process in below if _runs(process, module[target])]
-        if strike.slot is not None and len(below) > 1:
-            slots = [process.pid for process in below[0].children()]
-            return [slots[strike.slot % len(slots)]] if slots else []
-        # a kill is for the service itself: the rest is its guard's to end. Frozen are all.
-        return [process.pid for process in (below if strike.freeze_s else below[:1])]
+        return struck_pids(strike, self.children[owner_of(strike.target)].pid)
 
     def kill(self, name: str) -> None:
         """SIGKILL to a service itself; its guard takes the rest along, and the supervision starts it anew."""
@@ -187,13 +176,35 @@ class Fleet:
 
     def strike(self, strike: Strike) -> bool:
         """False: nobody was there to be struck."""
-        pids = self.pids(strike)
-        struck = [_signal(pid, signal.SIGSTOP if strike.freeze_s else signal.SIGKILL) for pid in pids]
-        if strike.freeze_s and any(struck):
-            time.sleep(strike.freeze_s)
-            for pid in pids:
-                _signal(pid, signal.SIGCONT)
-        return any(struck)
+        return hit(strike, self.pids(strike))
+
+
+def owner_of(target: Target) -> Target:
+    """The supervised process below which a target is looked for."""
+    return {Target.TRAINING: Target.TRAINER, Target.VLLM: Target.ENGINE}.get(target, target)
+
+
+def struck_pids(strike: Strike, guard: int | None) -> list[int]:
+    """guard: of the target's owner. Whom the strike means just now."""
+    below = family(guard)[1:] if guard else []
+    module = {Target.TRAINING: "services.trainer.train", Target.VLLM: "vllm.entrypoints.openai.api_server"}
+    if strike.target in module:
+        return [process.pid for process in below if _runs(process, module[strike.target])]
+    if strike.slot is not None and len(below) > 1:
+        slots = [process.pid for process in below[0].children()]
+        return [slots[strike.slot % len(slots)]] if slots else []
+    # a kill is for the service itself: the rest is its guard's to end. Frozen are all.
+    return [process.pid for process in (below if strike.freeze_s else below[:1])]
+
+
+def hit(strike: Strike, pids: list[int]) -> bool:
+    """False: nobody was there. A freeze is over when this returns."""
+    struck = [_signal(pid, signal.SIGSTOP if strike.freeze_s else signal.SIGKILL) for pid in pids]
+    if strike.freeze_s and any(struck):
+        time.sleep(strike.freeze_s)
+        for pid in pids:
+            _signal(pid, signal.SIGCONT)
+    return any(struck)
 
 
 def _signal(pid: int, number: int) -> bool:

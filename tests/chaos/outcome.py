@@ -9,7 +9,9 @@ from sqlalchemy import or_, select
 
 from shared.artifacts.store import Artifacts
 from shared.db.engine import reading
+from shared.jobs.schema import Stores
 from shared.jobs.states import StepState
+from shared.ledger.store import Ledger
 from shared.ledger.tables import calls
 from tests.chaos.fleet import Fleet
 from tests.chaos.schedule import Strike
@@ -59,11 +61,16 @@ class Outcome:
 
 def collect(fleet: Fleet, job_id: str, log: list[dict[str, Any]]) -> Outcome:
     """Everything of a job that has ended."""
-    stores, artifacts = fleet.stores, Artifacts(fleet.data / "artifacts")
+    return read_outcome(fleet.stores, fleet.ledger, Artifacts(fleet.data / "artifacts"), job_id, log)
+
+
+def read_outcome(
+    stores: Stores, ledger: Ledger, artifacts: Artifacts, job_id: str, log: list[dict[str, Any]]
+) -> Outcome:
     job = stores.jobs.get(job_id)
     assert job is not None
     steps = {row.key: _step(artifacts, asdict(row)) for row in stores.steps.of_job(job_id)}
-    with reading(fleet.ledger.engine) as connection:
+    with reading(ledger.engine) as connection:
         mine = or_(calls.c.job_id == job_id, calls.c.job_id.is_(None))  # the checks when it was posted belong to no job
         rows = [dict(row._mapping) for row in connection.execute(select(calls).where(mine))]
     report = artifacts.get_json(job.report_ref) if job.report_ref else {}

@@ -48,16 +48,18 @@ class Strike:
         return "frozen" if self.freeze_s else "killed"
 
 
-def schedule(seed: int, count: int, targets: Sequence[Target]) -> list[Strike]:
-    """Each target once in a shuffled round, then the next round: none is left out by chance."""
+def schedule(
+    seed: int, count: int, targets: Sequence[Target], freeze_s: tuple[float, float] = FREEZE_S
+) -> list[Strike]:
+    """Each target once in a shuffled round, then the next round: none is left out by chance. freeze_s: how long, from and to."""
     dice = random.Random(seed)
     order: list[Target] = []
     while len(order) < count:
         order += dice.sample(targets, len(targets))
-    return [_strike(dice, target) for target in order[:count]]
+    return [_strike(dice, target, freeze_s) for target in order[:count]]
 
 
-def _strike(dice: random.Random, target: Target) -> Strike:
-    freeze_s = round(dice.uniform(*FREEZE_S), 2) if dice.random() < FROZEN_SHARE else 0.0
+def _strike(dice: random.Random, target: Target, between: tuple[float, float]) -> Strike:
+    freeze_s = round(dice.uniform(*between), 2) if dice.random() < FROZEN_SHARE else 0.0
     slot = dice.randrange(8) if dice.random() < 0.5 else None
     return Strike(target, freeze_s, slot if target in SLOTTED else None, round(dice.uniform(0.0, 1.0), 2))

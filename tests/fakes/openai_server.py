@@ -239,15 +239,16 @@ def _event(data: dict[str, Any]) -> bytes:
 class Listener:
     """The listening socket, which can go away for a while and come back: connections are refused meanwhile."""
 
-    def __init__(self, app: Starlette, port: int):
+    def __init__(self, app: Starlette, port: int, address: str = "127.0.0.1"):
         self.port = port
+        self.address = address
         self.config = uvicorn.Config(app, log_level="critical", access_log=False, timeout_graceful_shutdown=1)
         self.server = uvicorn.Server(self.config)
 
     def _socket(self) -> socket.socket:
         listening = socket.socket()
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(("127.0.0.1", self.port))
+        listening.bind((self.address, self.port))
         return listening
 
     async def serve(self) -> None:
@@ -277,6 +278,7 @@ def run(answer: Answerer, description: str | None) -> None:
     """Command line of both fakes; serves until SIGTERM."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--address", default="127.0.0.1", help="where it listens")
     parser.add_argument("--log", type=Path)
     parser.add_argument("--model", action="append", default=[], help="a name to list; every name is answered")
     parser.add_argument("--latency", type=float, default=0.0, help="seconds per request")
@@ -291,6 +293,6 @@ def run(answer: Answerer, description: str | None) -> None:
         latency_s=given.latency,
         concurrency=given.concurrency,
     )
-    fake.listener = Listener(fake.app(), given.port)
+    fake.listener = Listener(fake.app(), given.port, given.address)
     with contextlib.suppress(KeyboardInterrupt):
         asyncio.run(fake.listener.serve())

@@ -39,7 +39,8 @@ def weed() -> str | None:
 
 
 @contextmanager
-def running_s3() -> Iterator[S3]:
+def running_s3(address: str = "127.0.0.1") -> Iterator[S3]:
+    """address: where it listens."""
     program = weed()
     assert program is not None
     with tempfile.TemporaryDirectory(prefix="meteor-s3-") as folder:
@@ -53,8 +54,8 @@ def running_s3() -> Iterator[S3]:
         ports |= {f"{name}.grpc": free_port() for name in ports}
         options = {
             "dir": folder,
-            "ip": "127.0.0.1",
-            "ip.bind": "127.0.0.1",
+            "ip": address,
+            "ip.bind": address,
             "s3.config": str(config),
             "volume.max": "60",
         }
@@ -67,7 +68,7 @@ def running_s3() -> Iterator[S3]:
         argv = [program, "server", "-s3", *(f"-{name}={value}" for name, value in {**options, **ports}.items())]
         log = (Path(folder) / "log").open("wb")
         server = subprocess.Popen(process_guard.command(argv), stdin=subprocess.PIPE, stdout=log, stderr=log)
-        store = S3(f"http://127.0.0.1:{ports['s3.port']}")
+        store = S3(f"http://{address}:{ports['s3.port']}")
         try:
             wait_until(lambda: _answers(store.endpoint), 90, "the S3 server")
             yield store

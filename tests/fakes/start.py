@@ -81,13 +81,17 @@ def running(
 
 
 @contextmanager
-def start_teacher(*options: str, module: str = "tests.fakes.teacher", port: int | None = None) -> Iterator[FakeServer]:
-    """The fake teacher, on a free port unless one is given. options: its command line beyond port and log."""
+def start_teacher(
+    *options: str, module: str = "tests.fakes.teacher", port: int | None = None, address: str = "127.0.0.1"
+) -> Iterator[FakeServer]:
+    """The fake teacher, on a free port unless one is given. options: its command line beyond address, port and log."""
     port = port or free_port()
     with tempfile.TemporaryDirectory(prefix="meteor-fake-") as folder:
-        server = FakeServer(f"http://127.0.0.1:{port}", Path(folder) / "requests.jsonl")
+        server = FakeServer(f"http://{address}:{port}", Path(folder) / "requests.jsonl")
         server.log_file.touch()
-        with running([module, "--port", str(port), "--log", str(server.log_file), *options], f"{server.url}/health"):
+        where = ["--address", address] if address != "127.0.0.1" else []
+        argv = [module, *where, "--port", str(port), "--log", str(server.log_file), *options]
+        with running(argv, f"{server.url}/health"):
             yield server
 
 

@@ -21,12 +21,13 @@ def _answers(url: str) -> bool:
 
 
 @contextmanager
-def running_valkey(port: int | None = None) -> Iterator[str]:
-    """Yields the URL. port: to bring a server back under the address of one that was stopped."""
+def running_valkey(port: int | None = None, address: str = "127.0.0.1") -> Iterator[str]:
+    """Yields the URL. port: to bring a server back under the address of one that was stopped. address: where it listens."""
     port = port or free_port()
-    url = f"redis://127.0.0.1:{port}/0"
+    url = f"redis://{address}:{port}/0"
     with tempfile.TemporaryDirectory(prefix="meteor-valkey-") as folder:
-        options = {"bind": "127.0.0.1", "port": str(port), "dir": folder, "save": "", "maxmemory-policy": "noeviction"}
+        options = {"bind": address, "port": str(port), "dir": folder, "save": "", "maxmemory-policy": "noeviction"}
+        options |= {"protected-mode": "no"}
         argv = [str(get_binary_path()), *(part for key, value in options.items() for part in (f"--{key}", value))]
         server = subprocess.Popen(process_guard.command(argv), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL)
         try:

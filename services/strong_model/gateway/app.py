@@ -60,7 +60,10 @@ async def open_gateway(providers: dict[str, Provider]) -> AsyncIterator[Gateway]
         yield gateway
         await gateway.close(DRAIN_S)
     await shared.close()
-    await asyncio.to_thread(gateways.leave, name)
+    try:
+        await asyncio.to_thread(gateways.leave, name)
+    except UNAVAILABLE as error:
+        log.warning("the gateway's lease ends by itself: the database is away", error=str(error))
 
 
 @asynccontextmanager

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, TypeVar
 import redis.asyncio
 from redis.exceptions import RedisError
 
+from shared.platform import keepalive
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
@@ -69,7 +70,7 @@ class SharedState:
 
     def __init__(self, redis_url: str, key_prefix: str):
         self._redis = redis.asyncio.from_url(redis_url, socket_timeout=TIMEOUT_S, socket_connect_timeout=TIMEOUT_S)
-        self._listening = redis.asyncio.from_url(redis_url, socket_connect_timeout=TIMEOUT_S)
+        self._listening = redis.asyncio.from_url(redis_url, socket_connect_timeout=TIMEOUT_S, **keepalive.REDIS)
         self._prefix = f"{key_prefix}gateway:"
         self._retry_at = 0.0
         self._scripts = {text: self._redis.register_script(text) for text in (ACQUIRE, RENEW, ADMIT, FAILED, PAUSE)}
