@@ -135,7 +135,7 @@ def main() -> None:
         small, large = apart("--questions", str(SMALL)), apart("--questions", str(LARGE))
         growth = {"time": round(large["seconds"] / small["seconds"], 2),
                   "memory_mb": round(large["peak_mb"] - small["peak_mb"], 1)}  # fmt: skip
-        told = {"step": apart("--steps"), f"of_{SMALL}": small, f"of_{LARGE}": large, "growth": growth}
+        told: dict[str, Any] = {"step": apart("--steps"), f"of_{SMALL}": small, f"of_{LARGE}": large, "growth": growth}
         if given.also:
             huge = told[f"of_{given.also}"] = apart("--questions", str(given.also))
             told["exponent"] = round(exponent(large, huge, given.also), 3)
