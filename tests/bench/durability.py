@@ -135,10 +135,15 @@ def main() -> None:
         small, large = apart("--questions", str(SMALL)), apart("--questions", str(LARGE))
         growth = {"time": round(large["seconds"] / small["seconds"], 2),
                   "memory_mb": round(large["peak_mb"] - small["peak_mb"], 1)}  # fmt: skip
-        told: dict[str, Any] = {"step": apart("--steps"), f"of_{SMALL}": small, f"of_{LARGE}": large, "growth": growth}
+        told: dict[str, dict[str, float] | float] = {
+            "step": apart("--steps"),
+            f"of_{SMALL}": small,
+            f"of_{LARGE}": large,
+            "growth": growth,
+        }
         if given.also:
-            huge = told[f"of_{given.also}"] = apart("--questions", str(given.also))
-            told["exponent"] = round(exponent(large, huge, given.also), 3)
+            huge = apart("--questions", str(given.also))
+            told[f"of_{given.also}"], told["exponent"] = huge, round(exponent(large, huge, given.also), 3)
         print(json.dumps(told))
 
 
