@@ -123,8 +123,12 @@ class GatewayClient:
         if kind is not None and issubclass(kind, asyncio.CancelledError) and not self._wanted():
             # an abort that does not reach the gateway costs money, not correctness
             with contextlib.suppress(httpx.HTTPError, TimeoutError):
-                await asyncio.shield(asyncio.wait_for(self.cancel_step(), CANCEL_S))
+                await asyncio.shield(self._cancel_step_in_time())
         await self._openai.close()
+
+    async def _cancel_step_in_time(self) -> None:
+        async with asyncio.timeout(CANCEL_S):
+            await self.cancel_step()
 
     async def chat(
         self,

@@ -269,7 +269,8 @@ class StepRunner:
 
         async def asked(question: Callable[..., T], *about: Any) -> T:
             """Of a database that may never answer, since its host or this one is cut off."""
-            return await asyncio.wait_for(asyncio.to_thread(question, *about), renewed + lease - time.monotonic())
+            async with asyncio.timeout(renewed + lease - time.monotonic()):
+                return await asyncio.to_thread(question, *about)
 
         while time.monotonic() < renewed + lease:
             await asyncio.sleep(min(POLL_S, renew))

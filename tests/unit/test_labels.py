@@ -31,7 +31,7 @@ def test_a_label_is_its_content():
         ({"preferred": None}, "preferred", "'first', 'second' or 'tie'"),
         ({"first": 5}, "first", "valid string"),
         ({"second": "x\0"}, "second", "pattern"),
-        ({"question": ""}, "question", "at least 1"),
+        ({"question": ""}, "question", "is empty"),
         ({"question": "  "}, None, "question is blank"),
         ({"first": "ls -a"}, None, "the two answers are the same"),
         ({"winner": "first"}, "winner", "not permitted"),
