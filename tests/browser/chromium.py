@@ -20,6 +20,7 @@ HANDLED = ("/v1/files/file-nobody", "/preview", "/capabilities", "/canary", "/ou
 # Each violation of the content policy is told, whoever caused it.
 TELL_VIOLATIONS = """addEventListener('securitypolicyviolation', (told) =>
   violated(`${told.effectiveDirective} ${told.blockedURI} ${told.sample}`.trim()))"""
+TWO_FRAMES = "() => new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))"
 
 
 @contextmanager
@@ -76,6 +77,11 @@ class Tab:
     def show(self, size: dict[str, int], theme: str = "light") -> None:
         self.page.set_viewport_size({"width": size["width"], "height": size["height"]})
         self.page.emulate_media(color_scheme="dark" if theme == "dark" else "light")
+        self.page.wait_for_function("width => innerWidth === width", arg=size["width"])
+
+    def drawn(self) -> None:
+        """Ends when what follows from a size (ResizeObserver) is drawn too."""
+        self.page.evaluate(TWO_FRAMES)
 
     def check(self) -> None:
         """Nobody else was asked, no script of a text ran or was tried, and the browser complained of nothing."""

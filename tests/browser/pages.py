@@ -88,6 +88,7 @@ SMALL_TARGETS = """() => [...document.querySelectorAll(':is(main, header) :is(a,
 def check_layout(tab: Tab) -> None:
     """Nothing is wider than the screen, cut, spilled or too small to be hit; no markup or lost value shows as text; no link runs a
     script."""
+    tab.drawn()
     width = (tab.page.viewport_size or WIDE)["width"]
     assert tab.page.evaluate("() => document.documentElement.scrollWidth") <= width, tab.page.evaluate(SPILLED)
     for script in (CUT, SPILLED, SCROLLED, SMALL_TARGETS, MARKUP_AS_TEXT, LINKS_THAT_RUN):
