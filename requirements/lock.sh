@@ -17,10 +17,10 @@ compile() { # compile OUTPUT ARGUMENTS...
 # On a CPU, triton (1 GB unpacked) and NVIDIA's libraries, which torch's CUDA build asks for, are not needed either.
 cut_for_cpu() { grep -E '^[a-z0-9]' "$1" | grep -v -E '^(torch|triton|nvidia-|cuda-)' >"$2"; }
 
-compile "$scratch/all" services.in s3.in trainer.in dev.in engine-cpu.in torch.in
+compile "$scratch/all" services.in s3.in trainer.in dev.in engine-cpu.in router.in torch.in
 sed -E 's/^(torch==[0-9.]+).*/\1/' -i "$scratch/all"
 grep '^torch==' "$scratch/all" >torch.lock
-for role in services trainer dev engine-cpu otel s3 ray quantized; do
+for role in services trainer dev engine-cpu router otel s3 ray quantized; do
     compile "$scratch/$role" "$role.in" --constraint "$scratch/all"
     cut_for_cpu "$scratch/$role" "$role.lock"
     echo "$role.lock: $(wc -l <"$role.lock") packages"

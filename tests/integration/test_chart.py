@@ -44,7 +44,8 @@ COMPONENTS = {
     "api": "api", "orchestrator": "orchestrator", "gateway": "gateway", "weak-worker": "weakWorker",
     "strong-worker": "strongWorker", "judge": "judge", "trainer": "trainer", "engine": "engine",
 }  # fmt: skip
-GROUPS = {"apps", "batch", "policy", "networking.k8s.io"}
+OTHERS = {"router"}  # programs of other projects
+GROUPS = {"apps", "batch", "policy", "networking.k8s.io", "rbac.authorization.k8s.io"}
 
 
 @pytest.fixture(scope="module", params=VALUES)
@@ -165,7 +166,7 @@ def test_gateways_before_their_secret_are_taken():
 
 
 def test_each_process_is_started_as_elsewhere(installed: Release):
-    assert set(installed.deployments) == set(COMPONENTS)
+    assert set(installed.deployments) - OTHERS == set(COMPONENTS)
     images = {path.name.split(".")[0]: path.read_text() for path in (ROOT / "deploy" / "docker").glob("*.Dockerfile")}
     consumers = []
     for component in COMPONENTS:
@@ -294,13 +295,40 @@ def test_an_engine_elsewhere_replaces_ours():
     assert not [one for one in elsewhere.objects if one["metadata"]["name"].endswith("-engine")]
 
 
+def test_a_router_stands_before_several_engines(gpu: Release):
+    """Asked are the routers, which find the engines' pods by their labels, and whose account may see pods and nothing else."""
+    for name, component in (("METEOR_API_ENGINE_URL", "api"), ("METEOR_WEAK_ENGINE_URL", "weak-worker")):
+        assert gpu.environment(component)[name] == "http://meteor-router:8103"
+        assert gpu.environment(component)[name.replace("_URL", "_CONTROL_URL")] == ""
+    command = gpu.container("router")["command"]
+    wanted = dict(part.split("=") for part in command[command.index("--selector") + 1 :])
+    labels = {c: one["spec"]["template"]["metadata"]["labels"] for c, one in gpu.deployments.items()}
+    assert {c for c, its in labels.items() if selects({"matchLabels": wanted}, its)} == {"engine"}
+    assert f"--service-discovery-namespace={NAMESPACE}" in command
+    assert "env" not in gpu.container("router"), "it holds no secret"
+    (role,), (binding,) = gpu.of("Role"), gpu.of("RoleBinding")
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list", "watch"]}]
+    assert binding["roleRef"]["name"] == role["metadata"]["name"]
+    accounts = {one["metadata"]["name"] for one in gpu.of("ServiceAccount")}
+    (subject,) = binding["subjects"]
+    assert subject["name"] == gpu.deployments["router"]["spec"]["template"]["spec"]["serviceAccountName"]
+    assert subject["name"] in accounts
+    with pytest.raises(Refused, match="clear one of the two"):
+        release(merged(given("gpu"), at("engine.external.url", "http://router:8000")))
+
+
+def test_one_engine_behind_a_router_swaps_no_models():
+    one = release(merged(given("minimal"), at("router.enabled", True)))
+    assert one.environment("api")["METEOR_API_ENGINE_CONTROL_URL"] == ""
+
+
 # ---- confinement
 
 
 def test_every_pod_is_restricted(installed: Release):
     for name, pod in installed.pods():
         spec = pod["spec"]
-        assert spec["automountServiceAccountToken"] is False, name
+        assert spec["automountServiceAccountToken"] is (spec["serviceAccountName"] == "meteor-router"), name
         assert spec["securityContext"]["runAsNonRoot"] is True
         assert spec["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
@@ -362,7 +390,9 @@ def test_the_network_lets_through_what_the_addresses_need_and_no_more(installed:
                 (home,) = [c for c, pod in pods.items() if selects({"matchLabels": service["selector"]}, pod["metadata"]["labels"])]  # fmt: skip
                 ports = {one["name"]: one["containerPort"] for one in installed.container(home)["ports"]}
                 needed.add((component, home, ports[service["ports"][0]["targetPort"]]))
-    listening = [(c, one["containerPort"]) for c in COMPONENTS for one in installed.container(c).get("ports", [])]
+    if "router" in pods:
+        needed |= {("router", "engine", 8101)}
+    listening = [(c, one["containerPort"]) for c in pods for one in installed.container(c).get("ports", [])]
     open_ = {(a, b, p) for a in pods for b, p in listening if reaches(installed, pods[a], pods[b], p)}
     assert needed <= open_
     spare = {pair for pair in open_ - needed if pair[2] != 8102}  # the control port of an engine that does not swap
@@ -430,7 +460,8 @@ def test_monitors_find_their_services(gpu: Release):
                 ports = {one["name"] for one in service["spec"]["ports"]}
                 assert {one["port"] for one in monitor["spec"]["endpoints"]} <= ports
                 watched[monitor["metadata"]["name"]] = service["metadata"]["name"]
-    assert watched == {f"meteor-{name}": f"meteor-{name}" for name in ("api", "gateway", "engine", "engine-control")}
+    names = ("api", "gateway", "engine", "engine-control", "router-metrics")
+    assert watched == {f"meteor-{name}": f"meteor-{name}" for name in names}
 
 
 def test_the_alert_rules_are_those_of_the_deployment(gpu: Release, minimal: Release):
@@ -450,6 +481,7 @@ def test_the_alert_rules_are_those_of_the_deployment(gpu: Release, minimal: Rele
         (relabeling,) = endpoint["relabelings"]
         assert relabeling["targetLabel"] == "job"
         watched[relabeling["replacement"]] = services[monitor["metadata"]["name"]]
+    assert watched.pop("vllm-router") == "8104", "Compose has one engine and no router"
     assert watched == ports
 
 

@@ -2,9 +2,11 @@
 The processes, once. values: their place in values.yaml. args: behind `python -m`. ports. check: how a pod is asked, an HTTP path
 of port http or `heartbeat`. secrets: variable -> key of the Secret (a trailing ? for one that may be missing). reaches: what a
 NetworkPolicy lets it reach; reached: on which ports. drain: seconds that the process takes at most to end after SIGTERM.
-queue: what KEDA counts.
+queue: what KEDA counts. alive: another path for the startup and liveness probes. program: of another project, in place of `python -m` and
+of our settings.
 */}}
 {{- define "meteor.components" -}}
+{{- $student := ternary "router" "engine" .Values.router.enabled -}}
 {{- $state := dict "DATABASE_URL" "database-url" "REDIS_URL" "redis-url" "METEOR_INTERNAL_TOKEN" "internal-token" "OTEL_EXPORTER_OTLP_HEADERS" "otlp-headers?" "AWS_ACCESS_KEY_ID" "aws-access-key-id?" "AWS_SECRET_ACCESS_KEY" "aws-secret-access-key?" -}}
 api:
   values: api
@@ -14,7 +16,7 @@ api:
   check: /healthz
   volumes: {data: rw, models: ro}
   secrets: {{ merge (dict "METEOR_API_KEYS" "api-keys?" "METEOR_API_KEY_SECRET" "api-key-secret?" "METEOR_API_WEBHOOK_KEY" "webhook-key?" "METEOR_API_METRICS_TOKEN" "metrics-token?") $state | toJson }}
-  reaches: [database, broker, engine, gateway, web]
+  reaches: [database, broker, {{ $student }}, gateway, web]
   linger: 5
   drain: 6
 orchestrator:
@@ -45,7 +47,7 @@ weak-worker:
   check: heartbeat
   volumes: {data: rw}
   secrets: {{ $state | toJson }}
-  reaches: [database, broker, engine]
+  reaches: [database, broker, {{ $student }}]
   drain: 10
 strong-worker:
   values: strongWorker
@@ -91,5 +93,18 @@ engine:
   computes: true
   linger: 30
   drain: 12
+{{- end }}
+{{- if .Values.router.enabled }}
+router:
+  values: router
+  image: weak-model
+  program: {{ include "meteor.router.command" . | fromYamlArray | toJson }}
+  ports: {http: 8103, metrics: 8104}
+  check: /readiness
+  alive: /liveness
+  account: {{ include "meteor.router.account" . }}
+  reaches: [engine, kubernetes]
+  linger: 10
+  drain: 60
 {{- end }}
 {{- end }}

@@ -1,15 +1,16 @@
-{{/* Whether the one engine swaps models on request. Behind several a request for a model would reach any of them. */}}
+{{/* Whether the one engine swaps models on request. Behind several, or a router, a request for a model would reach any of them. */}}
 {{- define "meteor.engine.swaps" -}}
 {{- $engine := .Values.engine -}}
 {{- if $engine.external.url -}}
 {{- if $engine.external.controlUrl }}yes{{ end -}}
-{{- else if and (eq (int $engine.replicas) 1) (not $engine.autoscaling.enabled) -}}
+{{- else if and (eq (int $engine.replicas) 1) (not $engine.autoscaling.enabled) (not .Values.router.enabled) -}}
 yes
 {{- end -}}
 {{- end }}
 
 {{- define "meteor.engine.url" -}}
-{{- default (printf "http://%s-engine:8101" (include "meteor.fullname" .)) .Values.engine.external.url -}}
+{{- $ours := ternary "router:8103" "engine:8101" .Values.router.enabled -}}
+{{- default (printf "http://%s-%s" (include "meteor.fullname" .) $ours) .Values.engine.external.url -}}
 {{- end }}
 
 {{- define "meteor.engine.control" -}}

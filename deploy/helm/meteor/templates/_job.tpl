@@ -7,7 +7,7 @@ metadata:
     {{- include "meteor.selector" .root | nindent 4 }}
     app.kubernetes.io/component: {{ .name }}
 spec:
-  {{- include "meteor.pod.common" .root | nindent 2 }}
+  {{- include "meteor.pod.common" (dict "root" .root) | nindent 2 }}
   restartPolicy: Never
   containers:
     - name: {{ .name }}

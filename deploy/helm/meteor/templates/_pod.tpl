@@ -7,14 +7,14 @@ capabilities: {drop: [ALL]}
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
-{{/* What every pod has in common: account, security, image secrets. */}}
+{{/* (dict "root" $ "account" one with rights of its own, or none): what every pod has: account, security, image secrets. */}}
 {{- define "meteor.pod.common" -}}
-serviceAccountName: {{ include "meteor.serviceAccount" . }}
-automountServiceAccountToken: false
+serviceAccountName: {{ default (include "meteor.serviceAccount" .root) .account }}
+automountServiceAccountToken: {{ not (empty .account) }}
 enableServiceLinks: false
 securityContext:
-  {{- toYaml .Values.pod.securityContext | nindent 2 }}
-{{- with .Values.image.pullSecrets }}
+  {{- toYaml .root.Values.pod.securityContext | nindent 2 }}
+{{- with .root.Values.image.pullSecrets }}
 imagePullSecrets:
   {{- range . }}
   - name: {{ . }}
@@ -42,8 +42,9 @@ livenessProbe:
   failureThreshold: 3
 {{- else -}}
 {{- $control := hasKey .facts.ports "control" -}}
+{{- $alive := ternary "/status" (default .facts.check .facts.alive) $control }}
 startupProbe:
-  httpGet: {path: {{ ternary "/status" .facts.check $control }}, port: {{ ternary "control" "http" $control }}}
+  httpGet: {path: {{ $alive }}, port: {{ ternary "control" "http" $control }}}
   periodSeconds: 5
   timeoutSeconds: 5
   failureThreshold: 60
@@ -53,7 +54,7 @@ readinessProbe:
   timeoutSeconds: 5
   failureThreshold: 3
 livenessProbe:
-  httpGet: {path: {{ ternary "/status" .facts.check $control }}, port: {{ ternary "control" "http" $control }}}
+  httpGet: {path: {{ $alive }}, port: {{ ternary "control" "http" $control }}}
   periodSeconds: 15
   timeoutSeconds: 10
   failureThreshold: 6
