@@ -4,7 +4,7 @@ import httpx
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.chromium import NARROW, Tab
+from tests.browser.chromium import NARROW, WIDE, Tab
 from tests.browser.hostile import MARKUP
 from tests.browser.pages import DIALOGS, SCREENS, VIEWS, check_accessible, check_layout
 
@@ -43,6 +43,9 @@ def test_its_dialogs_are_in_order(tab: Tab, ids: dict[str, str], path: str):
         expect(tab.page.get_by_role("dialog")).to_be_visible()
         check_layout(tab)
         check_accessible(tab, "dialog[open]")
+        tab.show(WIDE, "light")
+        check_layout(tab)
+        tab.show(NARROW, "dark")
         tab.page.keyboard.press("Escape")
         expect(tab.page.get_by_role("dialog")).to_have_count(0)
 
