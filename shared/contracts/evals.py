@@ -13,6 +13,7 @@ from shared.contracts.grader_kinds import (
     MultiGrader,
     VerifyingGrader,
     VerifyingKind,
+    file_ids,
     name_of,
 )
 from shared.contracts.graders import ANSWER, REFERENCE, TEMPLATED, VERIFYING
@@ -408,7 +409,11 @@ class EvalRun(AnyRequest):
 
     @property
     def names(self) -> Named:
-        return Named([self.reads] if self.reads else [], self.model_id, self.eval_id)
+        graders = file_ids(one.verifying for one in self.criteria if one.verifying)
+        return Named([self.reads, *graders] if self.reads else graders, self.model_id, self.eval_id)
+
+    def called(self, job_id: str) -> str:
+        return f"run {job_id} of eval {self.eval_id}"
 
     @property
     def model(self) -> str:

@@ -1,5 +1,6 @@
 """Graders that verify: what a job may ask for beyond the named text similarities, each with its own settings."""
 
+from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
 from pydantic import (
@@ -413,6 +414,12 @@ def reads_reference(grader: Grader | VerifyingGrader) -> bool:
             return True
         case _:
             return not isinstance(grader, TEXT_KINDS)
+
+
+def file_ids(graders: Iterable[VerifyingGrader]) -> list[str]:
+    """The ids of the uploaded files that graders read, each once."""
+    parts = [part for grader in graders for part in parts_of(grader)]
+    return sorted({part.database for part in parts if isinstance(part, SqlResultGrader)})
 
 
 def models_of(grader: Grader | VerifyingGrader) -> list[ScoreModelGrader | LabelModelGrader]:

@@ -11,9 +11,11 @@ from shared.contracts.errors import ErrorBody, ErrorItem
 from shared.contracts.estimate import Estimate
 from shared.contracts.experiments import EXPERIMENT, VARIANT
 from shared.contracts.faults import Readable
+from shared.contracts.grader_kinds import file_ids
 from shared.contracts.integrations import MOST as MOST_INTEGRATIONS
 from shared.contracts.integrations import Integration
 from shared.contracts.json_types import Json, Whole
+from shared.contracts.material import is_file
 from shared.contracts.versions import MOST_NAMED, RowId
 from shared.contracts.webhooks import JobWebhook
 
@@ -59,8 +61,12 @@ class AnyRequest(Strict):
 
     @property
     def names(self) -> "Named":
-        """What must be there when the job is queued, and cannot be deleted from then on."""
+        """What must be there when the job is queued, and cannot be deleted until it has ended."""
         return Named([self.reads] if self.reads else [])
+
+    def called(self, job_id: str) -> str:
+        """The job in a message to its owner."""
+        return f"{self.kind} {job_id}"
 
 
 Metadata = Annotated[
@@ -125,7 +131,12 @@ class JobRequest(AnyRequest, Readable):
 
     @property
     def names(self) -> Named:
-        return Named([file for file in (self.training_file, self.validation_file) if file], self.model)
+        given = [self.training_file, self.validation_file, *file_ids(self.distillation.verifying)]
+        material = [text.strip() for text in self.distillation.teacher.contexts if is_file(text)]
+        return Named([file for file in given if file] + material, self.model)
+
+    def called(self, job_id: str) -> str:
+        return f"job {job_id}"
 
     @model_validator(mode="before")
     @classmethod

@@ -5,18 +5,18 @@ from collections.abc import Sequence
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import ColumnElement, Connection, Engine, Select, and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Select, delete, func, insert, or_, select, update
 
 from shared.contracts.errors import Conflict, NotFound, StorageFull, TransientError
 from shared.contracts.generation import GREEDY, Generation
-from shared.contracts.jobs import JobKind
+from shared.contracts.jobs import JobRequest
 from shared.contracts.steps import Method, ModelRef
 from shared.db.engine import insert_once, reading, upsert, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.db.paging import keyset_page
 from shared.jobs.canary_moves import end_canary
+from shared.jobs.needs import unfinished
 from shared.jobs.records import FileRecord, ModelRecord
-from shared.jobs.states import FINAL_JOBS
 from shared.jobs.tables import DEFAULT_PROJECT, aliases, canaries, chats, files, jobs, models, projects
 
 DELETED = "deleted"
@@ -118,7 +118,7 @@ def no_model(name: str) -> NotFound:
 def _refuse_use(connection: Connection, versions: Sequence[ModelRecord], trains: str | None = None) -> None:
     """Raises Conflict if a canary or an unfinished job uses one of these versions of an alias. trains: the alias, if a job that
     trains another version of it counts too."""
-    ids, names = [version.id for version in versions], [f"{version.alias}@{version.version}" for version in versions]
+    ids = {version.id for version in versions}
     tried = connection.execute(select(canaries).where(canaries.c.model_id.in_(ids))).first()
     if tried is not None:
         raise Conflict(
@@ -126,16 +126,12 @@ def _refuse_use(connection: Connection, versions: Sequence[ModelRecord], trains:
             param="model",
             code="model_in_use",
         )
-    needs = or_(
-        jobs.c.id.in_([version.job_id for version in versions if version.job_id]),
-        and_(jobs.c.kind == JobKind.EXPORT, jobs.c.request["model_id"].as_string().in_(ids)),
-        and_(jobs.c.kind == JobKind.DISTILLATION, jobs.c.request["model"].as_string().in_(names)),
-        and_(jobs.c.kind == JobKind.DISTILLATION, jobs.c.request["suffix"].as_string() == trains),
-    )
-    mine = (jobs.c.project_id == versions[0].project_id) & jobs.c.status.not_in(FINAL_JOBS)
-    job = connection.execute(select(jobs.c.id).where(mine, needs).limit(1)).scalar()
-    if job is not None:
-        raise Conflict(f"job {job} needs it; wait for its end, or cancel it", param="model", code="model_in_use")
+    named = ids | {f"{version.alias}@{version.version}" for version in versions}
+    made_by = {version.job_id for version in versions}
+    for job in unfinished(connection, versions[0].project_id):
+        publishes = isinstance(job.request, JobRequest) and job.request.suffix == trains
+        if publishes or job.id in made_by or job.request.names.model in named:
+            raise Conflict(f"{job} needs it; wait for its end, or cancel it", param="model", code="model_in_use")
 
 
 def _served(project_id: str, alias: str) -> Select:
@@ -247,11 +243,9 @@ class Catalog:
             mine = (files.c.id == file_id) & (files.c.project_id == project_id) & live_file()
             if connection.execute(select(files.c.id).where(mine).with_for_update()).first() is None:
                 raise no_file(file_id)
-            reads = or_(jobs.c.file_id == file_id, jobs.c.request["validation_file"].as_string() == file_id)
-            unfinished = (jobs.c.project_id == project_id) & jobs.c.status.not_in(FINAL_JOBS)
-            live = connection.execute(select(jobs.c.id).where(unfinished, reads).limit(1)).first()
-            if live is not None:
-                raise Conflict(f"file {file_id} is needed by job {live.id}", code="file_in_use")
+            job = next((job for job in unfinished(connection, project_id) if file_id in job.request.names.files), None)
+            if job is not None:
+                raise Conflict(f"file {file_id} is needed by {job}; wait for its end, or cancel it", code="file_in_use")
             connection.execute(update(files).where(files.c.id == file_id).values(status=DELETED))
 
     def expire_files(self, dry_run: bool = False) -> list[str]:
@@ -370,7 +364,7 @@ class Catalog:
         return former
 
     def delete_version(self, project_id: str, model: ModelRecord) -> None:
-        """Raises Conflict while its alias serves it, a canary tries it, or an unfinished job made it or exports it. Its weights are
+        """Raises Conflict while its alias serves it, a canary tries it, or an unfinished job made or names it. Its weights are
         removed once nothing needs them (`shared.jobs.retention`)."""
         with writing(self.engine) as connection:
             lock_alias(connection, project_id, model.alias)

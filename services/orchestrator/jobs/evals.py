@@ -27,7 +27,7 @@ from shared.contracts.eval_results import (
     StoredItem,
 )
 from shared.contracts.evals import CompletionsRun, EvalRun, FileById
-from shared.contracts.grader_kinds import SqlResultGrader, parts_of
+from shared.contracts.grader_kinds import file_ids
 from shared.contracts.json_types import Json
 from shared.contracts.rows import TOO_LONG, StudentCompletion, StudentPrompt
 from shared.contracts.steps import ModelRef, StepKind, StudentParams
@@ -85,9 +85,8 @@ async def open_eval(steps: StepClient, ledger: Ledger, bases: Bases, row: JobRec
     def read() -> tuple[list[EvalItem], dict[str, str]]:
         file = stores.catalog.file_of_job(source.id) if isinstance(source, FileById) else None
         items = items_of(source, file, uploads, artifacts, stores.catalog)
-        parts = [part for one in request.criteria if one.verifying for part in parts_of(one.verifying)]
-        databases = {part.database for part in parts if isinstance(part, SqlResultGrader)}
-        shas = {name: stores.catalog.file(row.project_id, name).sha256 for name in sorted(databases)}
+        databases = file_ids(one.verifying for one in request.criteria if one.verifying)
+        shas = {name: stores.catalog.file(row.project_id, name).sha256 for name in databases}
         return items, {name: artifacts.put(uploads.path(sha).read_bytes()) for name, sha in shas.items()}
 
     items, grader_files = await asyncio.to_thread(read)

@@ -20,7 +20,7 @@ from shared.artifacts import material
 from shared.artifacts.bases import Bases
 from shared.artifacts.opening import open_uploads
 from shared.contracts.errors import FatalError, StorageFull
-from shared.contracts.grader_kinds import SqlResultGrader, parts_of
+from shared.contracts.grader_kinds import file_ids
 from shared.contracts.jobs import JobKind, JobRequest
 from shared.contracts.report_part import NOTHING
 from shared.contracts.steps import ModelRef
@@ -84,9 +84,8 @@ def _material(dependencies: Dependencies, row: JobRecord, request: JobRequest) -
 def _grader_files(dependencies: Dependencies, row: JobRecord, request: JobRequest) -> dict[str, str]:
     """The files that the job's graders read, as artifacts: file id -> digest. Raises NotFound, OSError."""
     catalog, artifacts = dependencies.steps.stores.catalog, dependencies.steps.artifacts
-    parts = [part for grader in request.distillation.verifying for part in parts_of(grader)]
-    ids = {part.database for part in parts if isinstance(part, SqlResultGrader)}
-    digests = {file_id: catalog.file(row.project_id, file_id).sha256 for file_id in sorted(ids)}
+    ids = file_ids(request.distillation.verifying)
+    digests = {file_id: catalog.file(row.project_id, file_id).sha256 for file_id in ids}
     uploads = open_uploads(dependencies.steps.settings)
     return {file_id: artifacts.put(uploads.path(digest).read_bytes()) for file_id, digest in digests.items()}
 

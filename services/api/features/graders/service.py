@@ -15,10 +15,9 @@ from shared.contracts.grader_kinds import (
     UNGRADABLE,
     Grader,
     PluginGrader,
-    SqlResultGrader,
     VerifyingGrader,
+    file_ids,
     name_of,
-    parts_of,
     reads_reference,
 )
 from shared.contracts.grader_runs import (
@@ -101,12 +100,7 @@ def gateway_of(context: ProjectContext) -> "GatewayClient":
 
 def files_of(context: ProjectContext, graders: Sequence[VerifyingGrader]) -> dict[str, Path]:
     """The uploaded files that graders read, by their ids. Raises NotFound."""
-    return {
-        part.database: context.uploads.path(context.file(part.database).sha256)
-        for grader in graders
-        for part in parts_of(grader)
-        if isinstance(part, SqlResultGrader)
-    }
+    return {name: context.uploads.path(context.file(name).sha256) for name in file_ids(graders)}
 
 
 def _refuse_unfit(context: ProjectContext, grader: Grader | VerifyingGrader) -> None:
