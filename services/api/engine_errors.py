@@ -1,4 +1,4 @@
-"""The engine's refusals in our words: our fields, our settings, our places. Its own words never reach a user unread."""
+"""The engine's refusals as errors of this API, which name our fields and settings. vLLM's own texts are never passed on unread."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""Query parameters that a route does not have are refused: what is ignored in silence looks as if it had been done."""
+"""Refuses query parameters that a route does not have: a parameter that is ignored silently looks as if it had an effect."""
 
 from collections import Counter
 from difflib import get_close_matches

@@ -1,4 +1,4 @@
-"""What a job has said of the time left, against what it took: the demo's own measure of its estimates."""
+"""The demo's measure of a job's estimates: the time left that the job announced, compared with the time that it took."""
 
 import time
 from collections.abc import Callable

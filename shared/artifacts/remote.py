@@ -1,12 +1,12 @@
-"""Artifacts on object storage: every object holds what its name is the SHA-256 of, so a copy that arrives is checked by its name alone.
+"""Artifacts on object storage. The name of every object is the SHA-256 of its content, so a copy is checked by its name alone.
 
-    ab/<digest>         the bytes; of a folder the lines `name NUL digest`, which is what a folder's hash is made of
+    ab/<digest>         the bytes; of a folder the lines `name NUL digest`, from which a folder's hash is computed
     ab/<digest>.parts   of bytes longer than PART: the digests of its parts, each an object like any other
     used/<digest>       empty; when equal content was last put again
     aside/<digest>      what the collector is about to remove
 
-A long file is cut here and not by the store's multipart uploads: each part is checked and tried again alone, an upload that was
-interrupted goes on where it was, and what nobody finished is garbage like any other, which no client could list otherwise.
+Long files are cut here and not by the store's multipart uploads. So each part is checked and retried by itself, an interrupted upload continues
+where it was, and the collector finds the parts of unfinished uploads, which clients of a store cannot list.
 """
 
 import hashlib

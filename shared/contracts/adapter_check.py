@@ -1,4 +1,4 @@
-"""Whether an engine answers with an adapter as the trainer does: what the trainer leaves for it, and what the comparison found."""
+"""Whether an engine answers with an adapter as the trainer does: the trainer's figures, and the result of the comparison."""
 
 from typing import Literal
 

@@ -1,6 +1,6 @@
-"""Which unexpected errors would come again from the same input, so that a step that meets one is not tried again.
+"""Which unexpected errors would occur again with the same input, so that the step is not tried again.
 
-What waits outside (files, sockets, databases, memory) may be in order a moment later; what a program makes of its input is not.
+Errors of outside resources (files, sockets, databases, memory) may be gone a moment later; errors of the program on its input are not.
 """
 
 # TypeError, KeyError, ... : the code and the data do not fit together.

@@ -1,4 +1,4 @@
-"""JSON schemas that callers send: what an engine would fail of, found before."""
+"""JSON schemas that callers send: finds what an engine would fail on before it is asked."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -1,4 +1,4 @@
-"""Events of what is no job: of the canaries of an alias, and of a recipe."""
+"""Events that belong to no job: of the canaries of an alias, and of a recipe."""
 
 from enum import StrEnum
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Rows that a provider takes never, while it takes others of the same job: their content is filtered, or they are too long."""
+"""Rows that a provider always refuses although it accepts others of the same job: their content is filtered, or they are too long."""
 
 from pydantic import BaseModel, ConfigDict
 

@@ -1,4 +1,4 @@
-"""The registry of step kinds: what each takes, what it leaves, and what it costs."""
+"""The registry of step kinds: the parameters, the rows and the cost of each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,5 +1,5 @@
-"""The two parts of a dev split. A job that has several rounds or turns chooses among them on one part and decides on the rest: of several
-students without a gain the best on some rows looks better there than it is.
+"""The two parts of a dev split. A job with several rounds or turns chooses among them on one part and decides on the other: the best of
+several students on some rows looks better on these rows than it is.
 """
 
 import hashlib

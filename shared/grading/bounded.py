@@ -1,5 +1,4 @@
-"""Grading in a process of its own, bounded in time and memory: a regular expression or a query of a model's can need more of
-both than there is."""
+"""Grading in a process of its own with limits of time and memory, because a model's regular expression or query may need too much of both."""
 
 import json
 import os

@@ -1,8 +1,8 @@
 """Stored chats as rows of a dataset. A row's id is the completion's, so that a chat that is to be forgotten can be found in it.
 
-Corrected answers become references, and the served answers beside them the rejected ones; answers with a thumb up become references
-where that is asked for. All other chats are questions without an answer. Of chats that ask the same the best judged is taken. Of rows that
-join a dataset those are left out whose questions it has, but for corrections, which replace what was held.
+A correction becomes the reference, and the served answer the rejected one beside it; answers with a thumb up become references if that is
+asked for. All other chats are questions without an answer. Of chats that ask the same, the one with the best feedback is taken. Rows whose
+question is already in the dataset that they join are left out, except corrections, which replace the row.
 """
 
 from collections import Counter

@@ -1,6 +1,6 @@
 """Canaries: a version that is tried beside the one its alias serves. A canary ends when the alias moves (see Catalog).
 
-One with a rule decides by itself. What is observed of it is added to a few rows by each API process; any orchestrator evaluates it.
+A canary with a rule decides by itself: each API process adds its observations to a few rows, and any orchestrator evaluates them.
 """
 
 import time

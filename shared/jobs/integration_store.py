@@ -1,4 +1,4 @@
-"""How far each job's metrics were sent to its integrations. A part is claimed by its time: unless it is settled by then, it is sent again."""
+"""How far each job's metrics were sent to its integrations. A claim on a part expires: a part that is not settled by then is sent again."""
 
 import time
 

@@ -1,4 +1,4 @@
-"""Notices: written in the transaction of what they tell, with the webhook deliveries about it, and read newest first."""
+"""Notices: written in the transaction of the change that they report, with the webhook deliveries about it, and read newest first."""
 
 import time
 

@@ -1,8 +1,8 @@
 """What a job will ask of strong models, as ranges: calls from its settings, tokens from the lengths of its rows.
 
-low: the course on which every reply can be used at once and every attempt passes; high: the most that can be asked.
-Before a call was made tokens are bounded by bytes (a token is at least one byte, and rarely more than five on average);
-after the pilot its measured calls take the place of these bounds. Pure functions: nothing is asked of anybody.
+low: every reply can be used at once and every attempt passes; high: the most that can be asked.
+Before the first call tokens are bounded by bytes (a token is at least one byte, and rarely more than five on average);
+after the pilot its measured calls replace these bounds. Pure functions: no model is asked.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,4 +1,4 @@
-"""Which of a job's wishes its student cannot fulfil, by what the probe found. Read when a job is posted."""
+"""Which settings of a job its student cannot fulfil, by the results of the probe. Read when a job is posted."""
 
 from collections.abc import Iterator
 

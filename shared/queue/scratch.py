@@ -1,4 +1,4 @@
-"""Folders of steps that this host has kept for their next attempt, which another host then made."""
+"""Removes folders that this host kept for a step's next attempt, once the step has ended: another host may have made that attempt."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""All checks, in the order in which they rest on each other."""
+"""All checks, in the order of their dependencies."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path

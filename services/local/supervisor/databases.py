@@ -1,4 +1,4 @@
-"""The databases of a run, as who starts it sees them."""
+"""The databases of a run, as the local runner uses them: it migrates them first, and reads the processes' heartbeats."""
 
 import contextlib
 from functools import lru_cache

@@ -1,8 +1,8 @@
-"""The background process behind `meteor up`: it holds the runner, and with its end everything ends.
+"""The background process behind `meteor up`. It holds the runner; when it ends, all processes end.
 
     python -m services.local.supervisor DATA [NAME ...]
 
-It gets its settings from the environment, so no secret stands on a command line.
+It gets its settings from the environment, so no secret is part of a command line.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""Whether a process that was started works: it answers, or it writes heartbeats; and it is ours that does."""
+"""Whether a started process works: it answers or writes heartbeats, and it is the process that was started."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

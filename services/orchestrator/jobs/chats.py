@@ -1,7 +1,7 @@
 """Stored chats on their way into a dataset, or into the next version of one.
 
-They are read here and not by a worker: so no step keeps a copy of a chat that is to be forgotten. Whatever is killed, an import makes one
-file: its id is that of the import, and a recipe's run takes its chats once.
+They are read here and not by a worker, so that no step keeps a copy of a chat that is to be forgotten. An import makes exactly one file,
+whatever process is killed: the file's id is that of the import, and a recipe's run takes each chat once.
 """
 
 import os

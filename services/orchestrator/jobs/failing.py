@@ -1,4 +1,4 @@
-"""The end of a job that failed: what it failed of, and what remains usable of it."""
+"""The end of a failed job: the cause, and what remains usable."""
 
 import asyncio
 

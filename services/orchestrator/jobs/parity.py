@@ -1,4 +1,4 @@
-"""Whether an export is the model that was trained: the figures, and where they end it."""
+"""Whether an exported model equals the trained one: the figures, and the limits at which the export fails."""
 
 from collections.abc import Sequence
 from statistics import fmean

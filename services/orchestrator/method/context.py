@@ -1,7 +1,7 @@
-"""`JobContext`: what a phase may use of its job, and whom the method may ask.
+"""`JobContext`: everything that a phase may use of its job: settings, data and collaborators.
 
-The method asks collaborators, each of which holds what it needs; nobody hands the context on but pipeline.py, to the pilot and the
-phases. The context is frozen and is made once, by run.py.
+Each collaborator holds only what it needs. Only pipeline.py passes the context on, to the pilot and the phases. The context is frozen
+and is made once, by run.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence

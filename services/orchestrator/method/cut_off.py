@@ -1,6 +1,6 @@
-"""Texts that ended at their limit of tokens: none is learned, all are counted, and where they are many the setting to raise is named.
+"""Texts that ended at their limit of tokens. They are counted and never trained on; if there are many, the report names the setting to raise.
 
-A text cut off and trained on with the token that ends a turn would teach the student to stop anywhere.
+Trained on with the token that ends a turn, such a text would teach the student to stop anywhere.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What the method runs its work by. services/orchestrator/runtime implements it; the method knows these signatures only."""
+"""The interface by which the method runs durable work. services/orchestrator/runtime implements it."""
 
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar

@@ -1,11 +1,11 @@
 """Phase 3, self-evolution (paper section 3.3): no call to the strong model.
 
-High-compute decoding (beam search, or another strategy) against low-compute decoding (greedy) of one and the same student; a
-preference loss anchored at the incoming student teaches it to prefer the first. Both sides come from one engine, dtype and
-prompt ids: otherwise the pairs would show numerical noise instead of a better search. Or many samples are drawn, and what a
-grader passes stands against what it does not (strategy verified; where it passes none, the record's reference may take that
-place, `evolve.unsolved`), or what most samples agree on against what fewest say (agreement). Where the job's own file brings the
-pairs (`evolve.pairs`), they take the place of all that.
+Pairs of a better and a worse answer of one student; a preference loss anchored at that student teaches it to prefer the better one.
+By default the better answer comes from high-compute decoding (beam search, or another strategy), the worse one from greedy decoding.
+Both come from one engine, dtype and prompt ids: otherwise the pairs would show numerical noise instead of a better search.
+Other sources: samples that a grader passes against samples that it does not (strategy verified; if none passes, the record's reference
+may take the better side, `evolve.unsolved`); the answer that most samples agree on against one with the fewest votes (agreement); pairs
+from the job's own file (`evolve.pairs`).
 """
 
 from collections import Counter

@@ -1,4 +1,4 @@
-"""`Forgetting`: what training cost elsewhere. The base and the final model answer general questions of our own."""
+"""`Forgetting`: the loss outside of the domain. The base and the final model answer general questions that come with METEOR."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

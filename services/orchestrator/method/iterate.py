@@ -1,10 +1,10 @@
 """Phase 2, iterative training (paper section 3.2).
 
-The student answers with a rationale; the judge says what is wrong and hints at a better answer; the student tries again, at
-most `tries` times (strategy critique). Or it gives many answers at once, and a grader says which pass (sample); or that
-first, and hints where none passed (both). A text that was cut off passes never. It is trained on what passed (what never
-passed is dropped or, with on_failure, answered by the teacher), and the next round begins with the better student on fresh
-questions, as long as dev shows a gain.
+Strategy critique: the student answers with a rationale; the judge says what is wrong and hints at a better answer; the student tries
+again, at most `tries` times. Strategy sample: the student gives several answers at once, and a grader says which pass. Strategy both:
+samples first, and hints where none passed. A text that was cut off never passes. The student is trained on what passed; a question that
+never passed is dropped or, with on_failure, answered by the teacher. The next round begins with the better student on fresh questions,
+as long as dev shows a gain.
 """
 
 from collections.abc import Sequence

@@ -1,5 +1,6 @@
-"""`JobData`: what a job's rows are worth: how many have no reference, which contradict one another, which are too few. Said in events before
-money is spent, and in the report."""
+"""`JobData`: the quality of a job's rows: how many have no reference, which contradict one another, whether there are too few. Reported by
+events before money is spent, and in the report.
+"""
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,7 @@
-"""`JudgeTrust`: how far the judge is to be trusted. Human preferences say whether it is better than chance; before a job relies on its word
-the pilot looks whether its replies can be read, and whether it tells a right answer from one that belongs to another question.
+"""`JudgeTrust`: how far the judge can be trusted. Human preferences show whether it is better than chance. Before a job relies on it, the
+pilot checks whether its replies can be read, and whether it can tell a right answer from one that belongs to another question.
 
-A judge whose replies cannot be read ends the job. One that is no better than chance, or cannot tell such answers apart, decides nothing.
+If the judge's replies cannot be read, the job ends. A judge that is no better than chance, or cannot tell such answers apart, decides nothing.
 """
 
 from collections import Counter

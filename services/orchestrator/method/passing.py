@@ -1,5 +1,6 @@
-"""The teacher's answers verified by references: of several samples of a question one that the job's grader passes (rejection sampling, as in
-RFT, Yuan et al. 2023, arXiv 2308.01825, with the teacher's samples in place of the student's), and the reference itself where none does."""
+"""The teacher's answers verified by references. Of several samples of a question one that the job's grader passes is taken (rejection sampling,
+as in RFT, Yuan et al. 2023, arXiv 2308.01825, with the teacher's samples in place of the student's), or else the reference itself.
+"""
 
 from collections import Counter
 from collections.abc import Callable, Sequence

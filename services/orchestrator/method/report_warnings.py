@@ -1,4 +1,4 @@
-"""What a reader must know of a job's steps before trusting its report: what could not be read, graded, finished or used for training."""
+"""Warnings about a job's steps that a reader of its report must know: what could not be read, graded, finished or used for training."""
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,10 +1,10 @@
-"""Several answers of the student to one question, and what they tell of the student. Pure functions; sampling.py draws them.
+"""Several answers of the student to one question, and what they show about the student. Pure functions; sampling.py draws them.
 
-What passes, by the first rule that can say (`Drawn.by`):
-"grader": judge.grader gives the answer pass_mark or more, where it can grade the question (there is a reference, as a rule);
-"agreement": more than a given share of the question's samples are this same answer by the grader's equality (self-consistency,
-Wang et al. 2022), of judge.grader or else of the primary metric; "judge": the judge calls it right; "nobody": none passes.
-A text that was cut off passes never.
+What passes is decided by the first rule that applies (`Drawn.by`):
+"grader": judge.grader gives the answer pass_mark or more; this needs what the grader reads, usually a reference;
+"agreement": more than a given share of the question's samples are the same answer by the equality of judge.grader, or else of the
+primary metric (self-consistency, Wang et al. 2022); "judge": the judge calls it right; "nobody": none passes.
+A text that was cut off never passes.
 """
 
 from collections.abc import Sequence

@@ -1,5 +1,6 @@
-"""`Sampler`: draws several answers of the student to each question, and verifies them. No strong model is asked but by the rule "judge"
-(samples.py has the rules)."""
+"""`Sampler`: draws several answers of the student to each question, and verifies them. Only the rule "judge" asks a strong model
+(samples.py has the rules).
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How far off the time left was that a job told, once it has ended."""
+"""How wrong a job's announcements of the time left were, computed when it has ended."""
 
 import time
 from collections.abc import Callable

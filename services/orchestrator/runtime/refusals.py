@@ -1,4 +1,4 @@
-"""Rows that a provider takes never: which, why, and how many are too many."""
+"""Rows that a provider always refuses: which, why, and how many of them end the job."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,7 @@
-"""What the gateways of one system tell each other through Redis: calls on their way, pauses, failures in a row, cancelled steps.
+"""What the gateways of one system share through Redis: calls in flight, pauses, consecutive failures, cancelled steps.
 
-Money is not among it: budgets and equal requests are kept by the ledger. Everything here expires by itself, so that a gateway that was killed blocks
-nothing for long. While Redis is unavailable each gateway goes by what it knows itself.
+Budgets and equal requests are shared through the ledger instead. Everything here expires by itself, so that a gateway that was killed does not block
+anything for long. While Redis is unavailable each gateway uses only what it knows itself.
 """
 
 import asyncio

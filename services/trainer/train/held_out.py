@@ -1,7 +1,7 @@
-"""What a preference training does to pairs that it does not see: whether the chosen side is likelier, by how much, and what becomes of
-its own likelihood. Rewards of the trained pairs say little: they rise on pairs learned by heart, and also where both sides fall.
+"""How a preference training changes pairs that it does not train on: whether the chosen side is likelier, by how much, and how its own
+likelihood changes. Rewards of trained pairs say little: they also rise on pairs that were learned by heart, and where both sides fall.
 
-Log-probabilities are means over the tokens of a side, in nats, as the loss is length-normalised; there is no reference model in them.
+Log-probabilities are means over the tokens of a side, in nats, because the loss is length-normalised; they do not include the reference model.
 """
 
 from statistics import fmean

@@ -1,7 +1,7 @@
-"""What several processes that train one model do together. Each takes some of a step's passes, with a copy of the model or, of a base in
+"""How several processes train one model together. Each takes some of a step's passes, with a copy of the model or, of a base in
 parts (sharding.py), with a copy of the adapter.
 
-Gradients are added once per step, when the passes of all have fitted. Alone, nothing here does anything.
+Gradients are added once per step, when the passes of all processes have fitted. With a single process all of this has no effect.
 """
 
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,7 @@
-"""A fixed prompt that finds out silent corruption: an engine that runs, answers, and computes something else than before.
+"""A fixed prompt that detects silent corruption: an engine that runs and answers, but computes wrong results.
 
-The model's greedy answer of a few tokens is kept when it is first served; later ones must be the same. Adapters that vLLM loads on request are
-seen in its list of models. Small differences from other batches are allowed: a slightly different log-probability, or another token where two
+The model's greedy answer of a few tokens is kept when it is first served; later answers must be the same. Adapters that vLLM loads on request are
+found in its list of models. Small differences from other batches are allowed: a slightly different log-probability, or another token if two
 are about equally likely.
 """
 

@@ -1,6 +1,6 @@
-"""What is observed of canaries with a goal: added up in memory, and written once a second, off the path of requests.
+"""Observations of canaries with a goal: summed up in memory, and written once a second outside of the requests.
 
-A process that is killed loses the last second. What cannot be written waits; of too much that waits the rest is dropped and counted.
+A process that is killed loses the last second. What cannot be written waits; beyond a limit it is dropped and counted.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
-"""The rationale of a streamed answer: told as `reasoning_content` while it is written, the answer as `content`.
+"""The rationale of a streamed answer: sent as `reasoning_content` while it is written, and the answer as `content`.
 
-Only for versions that were trained to write one; of other models nobody knows, before the marker appears, that there will be a rationale.
+Only for versions that were trained to write one: of other models it is unknown, until the marker appears, whether there is a rationale.
 """
 
 from collections.abc import Iterator

@@ -1,4 +1,4 @@
-"""/v1/feedback. The program that chats may say what its users think; reading what they said takes the scope `files`."""
+"""/v1/feedback. The scope `chat` may write what an application's users think; reading it takes the scope `files`."""
 
 from typing import Annotated
 

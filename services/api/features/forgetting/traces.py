@@ -1,7 +1,7 @@
 """Where rows went: the versions of datasets that hold them, and the versions of models that learned from them.
 
-What a training learned is read from the step's own input, as in a lineage. A student that goes on from one that learned from a row has
-learned from it, too, within a job and by a job that continues its version.
+What a training learned is read from the step's own input, as in a lineage. A student that continues from one that learned from a row has
+learned from it too, within a job and in a job that continues its version.
 """
 
 from collections.abc import Collection, Iterator, Sequence

@@ -1,8 +1,8 @@
-"""What is refused before a job exists: all that is wrong with a request, in one list, each with how to mend it.
+"""What is refused before a job exists: all that is wrong with a request, in one list, each problem with its remedy.
 
-To add a check write a function `(Posted) -> Iterator[Problem | str]` and name it in CHECKS, or in LIVE of live_checks.py where
-it asks something outside this process. It yields problems, and as a text what was found right, for people. It yields nothing where
-what it reads is unknown (a missing file, a gateway that does not answer): another check tells that.
+To add a check write a function `(Posted) -> Iterator[Problem | str]` and name it in CHECKS, or in LIVE of live_checks.py if it asks
+something outside this process. It yields problems, and texts for people about what was checked and is right. If its input is missing
+(a file, the answer of a gateway) it yields nothing: another check reports that.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping

@@ -1,6 +1,7 @@
 """Checks of sizes: rows against the contexts of student and teacher, the job against the disk, the memory and the budgets.
 
-What cannot be known exactly is bounded from below. Tokens are counted by bytes, about four of them each: warnings say so, and nothing is refused that is near a limit.
+What cannot be known exactly is bounded from below. Tokens are estimated by bytes, about four per token: warnings say so, and a job near a limit
+is not refused.
 """
 
 import shutil
