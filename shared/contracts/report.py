@@ -159,7 +159,8 @@ class ForgettingRecord(ReportPart):
 
 
 class Promotion(ReportPart):
-    """against: "base" or "served". model: alias@version, if one was published. look: how often the dataset's dev split has now
+    """against: "base" or "served"; compared_with: alias@version of the latter. model: alias@version, if one was published; served_meanwhile: the
+    version that its alias served by then instead of the one compared with, so that a promoted model is not served. look: how often the dataset's dev split has now
     decided about this alias; level: that of the interval which decided this time (gain's is at 95 %). n: questions of dev that decided;
     record: of them."""
 
@@ -172,6 +173,8 @@ class Promotion(ReportPart):
     level: float = 0.95
     n: int | None = None
     record: WinRecord | None = None
+    compared_with: str | None = None
+    served_meanwhile: str | None = None
 
 
 # --- the judge ---

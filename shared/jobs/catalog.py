@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import uuid_utils
 from sqlalchemy import ColumnElement, Connection, Engine, Select, delete, func, insert, or_, select, update
@@ -16,15 +16,22 @@ from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.db.paging import keyset_page
 from shared.jobs.canary_moves import end_canary
 from shared.jobs.needs import unfinished
-from shared.jobs.records import FileRecord, ModelRecord
+from shared.jobs.records import FileRecord, JobRecord, ModelRecord
 from shared.jobs.tables import DEFAULT_PROJECT, aliases, canaries, chats, files, jobs, models, projects
 
 DELETED = "deleted"
+NO_VERSION = ""  # as a job's incumbent
 AT_ONCE = 500  # ids of one statement
 
 
 class Outdated(Exception):
     """Another version of the dataset was added since the one that a new version was made from."""
+
+
+class Replaces(NamedTuple):
+    """The version that an alias must still serve so that another one is served in its place. id: None for no version."""
+
+    id: str | None
 
 
 class ChatsGone(TransientError):
@@ -99,6 +106,19 @@ def _check_live(connection: Connection, model: ModelRecord) -> None:
     still = select(models.c.id).where(models.c.id == model.id, LIVE).with_for_update(read=True)
     if connection.execute(still).first() is None:
         raise no_model(f"{model.alias}@{model.version}")
+
+
+def _take_over(connection: Connection, project_id: str, model: ModelRecord, before: str | None) -> bool:
+    """Point the alias at this version if it serves `before` (an id; None: no version). False: it serves another one."""
+    if before is None:
+        values = {"project_id": project_id, "alias": model.alias, "model_id": model.id, "changed_at": time.time()}
+        insert_once(connection, aliases, values)
+    served = lock_alias(connection, project_id, model.alias)
+    _check_live(connection, model)
+    if before is not None and served in (before, None):
+        point_alias(connection, project_id, model)
+        return True
+    return served == model.id
 
 
 def lock_alias(connection: Connection, project_id: str, alias: str) -> str | None:
@@ -297,11 +317,12 @@ class Catalog:
         state: str,
         generation: Generation = GREEDY,
         continues: str | None = None,
+        replaces: Replaces | None = None,
     ) -> ModelRecord:
-        """Add a version to an alias. A job's second call with the same model returns the version of the first.
+        """Add a version to an alias. A job's second call with the same model returns the version of the first and changes nothing.
 
         generation: how the version was evaluated; it is served so by default. continues: the version that its training went
-        on from.
+        on from. replaces: the alias serves the new version from now on, if it still serves that one.
         """
         with writing(self.engine) as connection:
             # the lock admits one publication of a project at a time, so that two jobs never take the same number
@@ -327,16 +348,26 @@ class Catalog:
                 generation=generation.model_dump(mode="json"),
                 continues=continues,
             )
-            return fetch_one(connection, ModelRecord, added.returning(models))
+            version = fetch_one(connection, ModelRecord, added.returning(models))
+            if replaces is not None:
+                _take_over(connection, project_id, version, replaces.id)
+            return version
+
+    def incumbent(self, job: JobRecord, alias: str) -> ModelRecord | None:
+        """The version that the alias served when this job asked first, even if it is deleted now: a replay compares with the same one."""
+        mine = jobs.c.id == job.id
+        with writing(self.engine) as connection:
+            chosen = connection.execute(select(jobs.c.incumbent).where(mine).with_for_update()).scalar_one()
+            if chosen is None:
+                served = fetch_first(connection, ModelRecord, _served(job.project_id, alias))
+                chosen = served.id if served is not None else NO_VERSION
+                connection.execute(update(jobs).where(mine).values(incumbent=chosen))
+            return fetch_first(connection, ModelRecord, select(models).where(models.c.id == chosen))
 
     def serve_first(self, project_id: str, model: ModelRecord) -> bool:
         """Point the alias at this version if it serves none. False: it serves another one. Raises NotFound for a version that was deleted."""
-        values = {"project_id": project_id, "alias": model.alias, "model_id": model.id, "changed_at": time.time()}
         with writing(self.engine) as connection:
-            insert_once(connection, aliases, values)
-            served = lock_alias(connection, project_id, model.alias)
-            _check_live(connection, model)
-            return served == model.id
+            return _take_over(connection, project_id, model, None)
 
     def serve(self, project_id: str, model: ModelRecord) -> None:
         """Point the alias at this version."""

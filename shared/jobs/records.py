@@ -148,6 +148,7 @@ class JobRecord:
     started_at: float | None
     finished_at: float | None
     traceparent: str | None = None
+    incumbent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

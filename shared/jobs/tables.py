@@ -137,6 +137,9 @@ jobs = Table(
     Column("started_at", Float),
     Column("finished_at", Float),
     Column("traceparent", String(55)),  # of the request that posted it; NULL where traces were off
+    Column(
+        "incumbent", String(64)
+    ),  # id of the version that its student is compared with; "": none; NULL: not yet chosen
     Index("ix_jobs_project_id_kind", "project_id", "kind", "id"),  # its pages
     Index("ix_jobs_status_created_at", "status", "created_at", "id"),  # the queue in its order, without the rows
 )

@@ -66,7 +66,15 @@ def _summary(report: Report) -> Iterator[Line]:
     counts = f", won / tied / lost {words.record_of(promotion.record)}" if promotion.record else ""
     gain = f": gain in {words.gained(report)} {promotion.gain:+.3f}{rows}{counts}" if promotion.gain else ""
     model = promotion.model or "none"
-    yield Line(f"Final model: {model}, {promotion.state} against the {promotion.against} model{gain}")
+    named = f" {promotion.compared_with}" if promotion.compared_with else ""
+    yield Line(f"Final model: {model}, {promotion.state} against the {promotion.against} model{named}{gain}")
+    if promotion.served_meanwhile:
+        alias = promotion.served_meanwhile.partition("@")[0]
+        yield Line(
+            f"{alias} served {promotion.served_meanwhile} by then, with which {model} was not compared; to serve {model} anyway: "
+            f"meteor models promote {model}",
+            True,
+        )
     if promotion.look > 1:
         yield Line(
             f"Look {promotion.look} of this alias at the dev split of this dataset: a promotion needs the whole interval at "

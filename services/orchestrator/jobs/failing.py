@@ -41,7 +41,7 @@ async def _kept(run: DistillationRun) -> list[str]:
     """A version of the last student that a phase was finished with."""
     if not run.finished:
         return []
-    return [await run.publish(list(run.finished.values())[-1], PARTIAL)]
+    return [(await run.publish(list(run.finished.values())[-1], PARTIAL)).model]
 
 
 def _failure(

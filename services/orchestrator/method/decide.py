@@ -1,6 +1,7 @@
 """`Decisions`, all of them on dev: whether a phase's student is built upon, and whether the job's student is promoted."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from services.orchestrator.method.durable import Emit, Expect
 from services.orchestrator.method.evaluate import BASE, EvalResult, Measuring
@@ -26,6 +27,13 @@ class PhaseOutcome:
     gain: Interval
     against: str
     record: WinRecord
+
+
+class Incumbent(NamedTuple):
+    """The version that the job's alias served when the comparison with it was planned. name: alias@version."""
+
+    name: str
+    model: ModelRef
 
 
 @dataclass(frozen=True)
@@ -58,13 +66,15 @@ class Decisions:
     async def on_promotion(
         self,
         state: State,
-        served: ModelRef | None,
+        served: Incumbent | None,
         base_on_dev: EvalResult,
         on_dev: EvalResult,
         forgotten: ForgettingRecord | None,
         look: int,
     ) -> Promotion:
         """What becomes of the job's student, against the version that is served, or the base at first.
+
+        served: the same one in every replay.
 
         look: how often the dataset's dev split has decided about the alias, this time included; the interval that decides is wider each
         time. A student that forgot more than the job allows is undecided at best.
@@ -75,9 +85,11 @@ class Decisions:
                 state="rejected", against=BASE, model=None, gain=None, forgetting=forgotten, look=look, level=level
             )
         against, incumbent = BASE, base_on_dev
-        if served is not None and served != state.student:
+        if served is not None and served.model == state.student:  # its own training made the same model before
+            served = None
+        if served is not None:
             self.expect(StepKind.ANSWER, len(self.measuring.measured[Split.DEV]))
-            against, incumbent = SERVED, await self.measuring.measure(state, SERVED, Split.DEV, served)
+            against, incumbent = SERVED, await self.measuring.measure(state, SERVED, Split.DEV, served.model)
         old, new = await self.head_to_head.side_by_side(state, incumbent, on_dev, planned=False)
         return Promotion(
             state=decision_of(old, new, level, forgotten is not None and forgotten.guarded),
@@ -89,6 +101,7 @@ class Decisions:
             level=round(level, 6),
             n=len(new.answers),
             record=new.record_against(old),
+            compared_with=served and served.name,
         )
 
 

@@ -81,10 +81,12 @@ async def meteor(ctx: JobContext, run: DistillationRun) -> Report:
     await run.enter("evaluate")
     forgotten = await ctx.forgetting.check(state)
     promotion = await ctx.decisions.on_promotion(
-        state, run.served_version(), base_on_dev, on_dev, forgotten, run.look_at_dev(state.student)
+        state, await run.incumbent(), base_on_dev, on_dev, forgotten, run.look_at_dev(state.student)
     )
     if state.student != ctx.base:
-        promotion = promotion.model_copy(update={"model": await run.publish(state.student, promotion.state)})
+        published = await run.publish(state.student, promotion.state)
+        named = {"model": published.model, "served_meanwhile": published.served_meanwhile}
+        promotion = promotion.model_copy(update=named)
     several = len(ctx.spec.phases) > 1  # with one phase the judge has compared its student with the base
     _, on_dev = await ctx.head_to_head.scored_over_base(state, base_on_dev, [on_dev], planned=several)
     base = await ctx.measuring.measure_base(state, Split.TEST)

@@ -5,12 +5,14 @@ import asyncio
 import re
 from collections.abc import Mapping
 from functools import partial
+from typing import NamedTuple
 
 from services.orchestrator.method.context import JobContext
+from services.orchestrator.method.decide import Incumbent
 from services.orchestrator.method.questions import survey
 from services.orchestrator.method.selection import general_questions, seeded_order, shards, stratified
 from services.orchestrator.runtime.run import DurableRun, PauseHere
-from services.orchestrator.runtime.serving import begin_to_serve
+from services.orchestrator.runtime.serving import Placed, begin_to_serve, replaced_by
 from services.orchestrator.runtime.steps import StepClient
 from shared.artifacts.material import NO_MATERIAL, Material
 from shared.contracts.data import Split, group_key
@@ -33,6 +35,14 @@ ON_WHOLE_DEV = "evaluate/dev/base/answers/0"  # of a job that chooses, though it
 OVER_BASE = re.compile(
     r"evaluate/dev/[a-z]+(-[0-9]+)?/preferences/[0-9]+"
 )  # the judge compared students with the base only
+
+
+class Published(NamedTuple):
+    """model: alias@version. then, served_meanwhile: see Placed."""
+
+    model: str
+    then: str
+    served_meanwhile: str | None
 
 
 class DistillationRun(DurableRun):
@@ -127,29 +137,33 @@ class DistillationRun(DurableRun):
         """Those that were there when the job was posted, so that a replay reads the same ones."""
         return self.stores.labels.sample(self.job.project_id, self.context.spec.judge.labels, self.job.created_at)
 
-    def served_version(self) -> ModelRef | None:
-        """What the job's alias serves now, if it stands on the same base."""
-        row = self.stores.catalog.served(self.job.project_id, self.alias)
+    async def incumbent(self) -> Incumbent | None:
+        """The version that the student is compared with: what the job's alias served when this was asked first, if it stands on the same
+        base."""
+        row = await asyncio.to_thread(self.stores.catalog.incumbent, self.job, self.alias)
         if row is None or row.base_hash != self.context.base.base_hash:
             return None
-        return ref_of(row).model_copy(update={"prompts": self.context.base.prompts})
+        model = ref_of(row).model_copy(update={"prompts": self.context.base.prompts})
+        return Incumbent(f"{row.alias}@{row.version}", model)
 
     def look_at_dev(self, student: ModelRef) -> int:
         """How often the dataset's dev split has now decided which version the alias serves."""
         return 1 + self.stores.catalog.looks(self.job.project_id, self.alias, self.job.id, student.tuned)
 
-    async def publish(self, student: ModelRef, state: str) -> str:
-        """Give a student a version under the job's alias. One that is promoted is served, or tried by a canary first where the job says so
-        and the alias serves another one."""
-        catalog = self.stores.catalog
+    async def publish(self, student: ModelRef, state: str) -> Published:
+        """Give a student a version under the job's alias. One that is promoted is served in place of the one that it was compared with, or
+        tried by a canary first where the job says so and the alias serves another one."""
+        published = await asyncio.to_thread(self._publish, student, state)
+        await self.emit(f"{published.model} is {state}{published.then}", model=published.model, state=state)
+        return published
+
+    def _publish(self, student: ModelRef, state: str) -> Published:
+        catalog, terms, promoted = self.stores.catalog, self.context.spec.canary, state == "promoted"
         evaluated = Generation(max_tokens=self.context.spec.student_tokens, rationale=self.context.spec.reasons)
-        of_job = (self.job.project_id, self.alias, student, self.job.id, state)
-        row = await asyncio.to_thread(catalog.publish, *of_job, evaluated, self.continues)
-        name, then = f"{self.alias}@{row.version}", ""
-        if state == "promoted":
-            then = await asyncio.to_thread(begin_to_serve, self, row, self.context.spec.canary)
-        await self.emit(f"{name} is {state}{then}", model=name, state=state)
-        return name
+        of_job = (self.job.project_id, self.alias, student, self.job.id, state, evaluated, self.continues)
+        row = catalog.publish(*of_job, replaced_by(self, self.alias, terms) if promoted else None)
+        placed = begin_to_serve(self, row, terms) if promoted else Placed("")
+        return Published(f"{self.alias}@{row.version}", *placed)
 
     async def pause_after(self, stage: str) -> None:
         """Raises PauseHere where the job's pause_after names this stage, unless the job was paused there already."""

@@ -65,6 +65,8 @@ export interface Report {
     gain: Triple | null
     n?: number
     record?: WinRecord | null
+    compared_with?: string | null
+    served_meanwhile?: string | null
     forgetting: { n: number; base: Triple; final: Triple; change: Triple; guarded: boolean } | null
   }
   power: { n: number; chance_to_see_5_points: number; chance_by_measured_spread: number | null; questions_for_80_percent: number | null }
@@ -94,6 +96,15 @@ export const MODEL_NAMES: Record<string, string> = {
   evolve: 'after phase 3, evolve',
 }
 export const nameOf = (model: string): string => MODEL_NAMES[model] ?? model
+
+/** What was published, and whether its alias serves it. */
+export function publishedWords({ model, state, served_meanwhile }: Report['promotion']): string {
+  if (!model) return 'no version was published'
+  const alias = model.split('@')[0]
+  if (state !== 'promoted') return `published as ${model}, which is not served as ${alias}`
+  if (served_meanwhile) return `published as ${model}; ${alias} served ${served_meanwhile} by then, with which it was not compared, so promote it by hand if it is to be served`
+  return `published as ${model}`
+}
 
 /** "25 won, 9 tied, 6 lost". */
 export const recordWords = (record: WinRecord): string => `${record.win} won, ${record.tie} tied, ${record.loss} lost`
