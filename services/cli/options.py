@@ -25,7 +25,7 @@ Maps = Annotated[
 ]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave bad rows out and count them")]
 AllAnswers = Annotated[
-    bool, typer.Option("--all-answers", help="of a conversation each answer makes a row, not the last one alone")
+    bool, typer.Option("--all-answers", help="make a row of each answer of a conversation, not only of the last one")
 ]
 MaskIt = Annotated[
     bool, typer.Option("--mask", help="mask personal data, before a strong model sees it, and count it by kind")

@@ -27,7 +27,7 @@ MOST_TOKENS = 512  # of an answer, where neither the run nor the version says
 HALF = 0.5  # the pass mark of graders with scores between, where none is given
 SOURCES_REFUSED = {
     "logs": "requests are not logged here, so there are none to evaluate",
-    "stored_completions": "completions are not stored here, so there are none to evaluate",
+    "stored_completions": "a run reads no stored chats; make a dataset of them (POST /v1/imports) and name its file",
     "responses": "responses are not stored here; a run of type completions asks the model",
 }
 

@@ -75,7 +75,7 @@ def test_the_life_of_an_eval_and_its_run(client: openai.OpenAI, api: RunningApi)
     ("changes", "says", "param"),
     [
         ({"data_source_config": {"type": "logs"}}, "requests are not logged here", "data_source_config"),
-        ({"data_source_config": {"type": "stored_completions"}}, "not stored here", "data_source_config"),
+        ({"data_source_config": {"type": "stored_completions"}}, "make a dataset of them", "data_source_config"),
         ({"testing_criteria": []}, "at least 1", "testing_criteria"),
         ({"testing_criteria": [EXACT, EXACT]}, "two criteria are called 'exact'", "testing_criteria"),
         ({"testing_criteria": [EXACT | {"reference": "{{itm.x}}"}]}, "a template has", "testing_criteria.0"),
@@ -111,7 +111,7 @@ def test_evals_that_are_refused(client: openai.OpenAI, changes: dict[str, Any], 
 @pytest.mark.parametrize(
     ("source", "says"),
     [
-        (asking(source={"type": "stored_completions"}), "completions are not stored here"),
+        (asking(source={"type": "stored_completions"}), "a run reads no stored chats"),
         (asking(type="responses"), "responses are not stored here"),
         (asking(sampling_params={"reasoning_effort": "high"}), "reasoning_effort: not offered"),
         (asking(sampling_params={"tools": [{"type": "function"}]}), "tools: not offered"),

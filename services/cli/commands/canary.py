@@ -48,7 +48,7 @@ def set_canary(
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Begin to try a version, in place of what is tried now. It ends when the alias moves; with a metric it decides by itself."""
+    """Try a version, in place of the present canary. The canary ends when the alias moves; with a metric it decides by itself."""
     options = given(
         limit_ms=limit_ms,
         grader=None if grader is None else read_json(grader),
@@ -100,7 +100,7 @@ def events(
 
 @app.command()
 def end(alias: Alias, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
-    """Back to the served version alone. `meteor models promote ALIAS@VERSION` serves the other one to all."""
+    """End the canary: only the served version answers. `meteor models promote ALIAS@VERSION` serves the other one to all."""
     with client(data) as api:
         deleted = api.ask(CanaryDeleted, "DELETE", MODELS.path(alias, "canary"))
     emit(deleted, as_json, f"{alias}: no canary any more")

@@ -103,7 +103,7 @@ def dataset(
     approved: Annotated[
         bool, typer.Option("--approved", help="answers with a thumb up become references, as corrections do")
     ] = False,
-    limit: Annotated[int | None, typer.Option(help="the newest so many", min=1)] = None,
+    limit: Annotated[int | None, typer.Option(help="at most so many, the newest", min=1)] = None,
     out: Annotated[Path | None, typer.Option(help="where the rows go, too: a JSONL file")] = None,
     mask: MaskIt = False,
     as_json: Json = False,
@@ -122,7 +122,9 @@ def dataset(
 @app.command()
 def forget(
     completions: Annotated[list[str] | None, typer.Argument(help="ids of chats, or with --file of its rows")] = None,
-    user: Annotated[str | None, typer.Option(help="whose chats and feedback go, as requests named the user")] = None,
+    user: Annotated[
+        str | None, typer.Option(help="the user, as requests name them, whose chats and feedback are deleted")
+    ] = None,
     file: Annotated[str | None, typer.Option(help="the dataset whose rows are named")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="only say what would be deleted, and what learned it")

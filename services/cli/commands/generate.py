@@ -34,7 +34,7 @@ MapFile = Annotated[
 
 @app.command()
 def generate(
-    domain: Annotated[str, typer.Argument(help="the field, in a sentence")],
+    domain: Annotated[str, typer.Argument(help="the domain, in a sentence")],
     questions: Annotated[int | None, typer.Option(min=1, help="how many (200)")] = None,
     topics: Annotated[
         list[str] | None, typer.Option("--topic", help="a topic (may be repeated); else proposed")

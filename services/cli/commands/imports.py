@@ -127,7 +127,7 @@ def import_data(
     revision: Annotated[str | None, typer.Option(help="hub: a branch, tag or commit (main)")] = None,
     config: Annotated[str | None, typer.Option(help="hub: the folder of a configuration")] = None,
     split: Annotated[str | None, typer.Option(help="hub: the dataset's own split to read (train)")] = None,
-    domain: Annotated[str | None, typer.Option(help="documents: the field, in a few words")] = None,
+    domain: Annotated[str | None, typer.Option(help="documents: the domain, in a few words")] = None,
     questions: Annotated[int | None, typer.Option(help="documents: how many (200)")] = None,
     provider: Annotated[str | None, typer.Option(help="documents: the strong model that writes them")] = None,
     usd: Annotated[float | None, typer.Option(help="documents: what the strong model may cost")] = None,

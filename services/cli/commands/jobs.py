@@ -39,7 +39,7 @@ from shared.contracts.jobs import JobCheck, JobObject
 from shared.platform import run_state
 from shared.platform.terminal import console, emit, say
 
-app = typer.Typer(help="Post jobs, look at them and steer them, through the API.", no_args_is_help=True)
+app = typer.Typer(help="Post, watch and control jobs, through the API.", no_args_is_help=True)
 app.command()(report)
 app.command()(usage)
 app.add_typer(job_details.app)
@@ -152,7 +152,7 @@ def raise_budget(
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """Give a job another budget. One that waits for its budget goes on."""
+    """Change the budget of a job. A job that waits for its budget continues."""
     budget = given(max_usd=usd, max_tokens=tokens, max_calls=calls)
     if not budget:
         raise Refused("say how much: --usd, --tokens or --calls")
@@ -168,9 +168,7 @@ def fork(
     point: Annotated[
         str | None, typer.Option("--from", help="a finished phase or round to go on from: iterate/1")
     ] = None,
-    without: Annotated[
-        list[str] | None, typer.Option(help="the id of a row that the new job is not to have (may be repeated)")
-    ] = None,
+    without: Annotated[list[str] | None, typer.Option(help="the id of a row to leave out (may be repeated)")] = None,
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:

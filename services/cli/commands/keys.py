@@ -67,7 +67,7 @@ COLUMNS: Columns[KeyObject] = {
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="what people tell it apart by")],
+    name: Annotated[str, typer.Argument(help="a name for people")],
     scopes: Annotated[
         list[Scope] | None, typer.Option("--scope", help="may be repeated; default jobs chat files")
     ] = None,
@@ -151,4 +151,4 @@ def budget(
 noun = Noun(app, "meteor keys", KEYS, COLUMNS, "an id, as `meteor keys list` shows it")
 noun.add_list("The newest keys, without the keys themselves.")
 noun.add_show("One key, without the key itself.")
-noun.add_delete("Let keys open nothing any more, at once and for good.", done="revoked", name="revoke")
+noun.add_delete("Revoke keys, at once and for good.", done="revoked", name="revoke")

@@ -39,7 +39,7 @@ def show(
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
-    """One of them."""
+    """One base, alias or version."""
     with client(data) as api:
         emit(api.ask(ModelObject, "GET", f"{MODELS.route}/{quote(model)}"), as_json)  # a base's name may hold a slash
 
@@ -58,8 +58,8 @@ def now_served(model: ModelObject) -> str:
 
 
 versions = Noun(app, "meteor models", MODELS, COLUMNS, "alias@version")
-versions.add_act("promote", "Let an alias serve this version.", now_served)
+versions.add_act("promote", "Serve this version under its alias.", now_served)
 aliases = Noun(app, "meteor models", MODELS, COLUMNS, "an alias")
-aliases.add_act("rollback", "Let an alias serve the promoted version before.", now_served)
+aliases.add_act("rollback", "Serve the previous promoted version of an alias again.", now_served)
 both = Noun(app, "meteor models", MODELS, COLUMNS, "alias@version, or an alias alone: then all its versions")
-both.add_delete("Take versions out of the list of models, for good. Their weights go once nothing needs them.")
+both.add_delete("Delete versions for good. Their weights are removed once nothing needs them.")

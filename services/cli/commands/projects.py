@@ -13,7 +13,7 @@ from shared.contracts.keys import ProjectObject
 from shared.contracts.views import Listed
 from shared.platform.terminal import emit
 
-app = typer.Typer(help="Projects and their limits; the operator's to make.", no_args_is_help=True)
+app = typer.Typer(help="Projects and their limits; only the operator makes them.", no_args_is_help=True)
 PROJECTS = Resource("/v1/projects", ProjectObject, Listed[ProjectObject])
 
 
@@ -60,7 +60,7 @@ def limits_body(requests: int | None, jobs: int | None, usd: float | None, store
 
 @app.command()
 def create(
-    name: Annotated[str, typer.Argument(help="what people tell it apart by")],
+    name: Annotated[str, typer.Argument(help="a name for people")],
     requests: Requests = None,
     jobs: Jobs = None,
     usd: Usd = None,

@@ -71,6 +71,6 @@ def events(
 noun = Noun(app, "meteor recipes", RECIPES, COLUMNS, "an id, as `meteor recipes list` shows it")
 noun.add_list("The recipes, the newest first.")
 noun.add_show("One recipe: its job, source and trigger, its last run and the next.")
-noun.add_act("pause", "Let no run begin.")
+noun.add_act("pause", "Start no further runs.")
 noun.add_act("resume", "Go on, also after a run that failed.")
 noun.add_delete("Delete recipes. The jobs that they made stay.")

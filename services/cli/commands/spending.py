@@ -16,8 +16,8 @@ COLUMNS = ("USD", "calls", "tokens in", "tokens out", "from the cache")
 
 
 def spending(
-    by: Annotated[UsageGroup, typer.Option(help="what is told apart")] = UsageGroup.DAY,
-    days: Annotated[int, typer.Option(min=1, max=3650, help="so many days until now")] = 30,
+    by: Annotated[UsageGroup, typer.Option(help="how calls are grouped")] = UsageGroup.DAY,
+    days: Annotated[int, typer.Option(min=1, max=3650, help="the last so many days")] = 30,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="at most this many groups")] = 100,
     as_json: Json = False,
     data: Data = DEFAULT_DATA,

@@ -12,7 +12,7 @@ from shared.contracts.views import Listed
 from shared.contracts.webhooks import DeliveryObject, NewWebhook, WebhookEvent, WebhookObject, WebhookTestResult
 from shared.platform.terminal import emit, say
 
-app = typer.Typer(help="Webhooks: make, list, try, look at what they were told.", no_args_is_help=True)
+app = typer.Typer(help="Webhooks: make, list, test, look at deliveries.", no_args_is_help=True)
 WEBHOOKS = Resource("/v1/webhooks", WebhookObject, Listed[WebhookObject])
 COLUMNS: Columns[WebhookObject] = {
     "id": lambda hook: hook.id,
@@ -37,7 +37,7 @@ Events = Annotated[list[WebhookEvent] | None, typer.Option("--event", help="may 
 def create(
     url: Annotated[str, typer.Argument(help="where messages are posted to")],
     events: Events = None,
-    name: Annotated[str, typer.Option(help="what people tell it apart by")] = "webhook",
+    name: Annotated[str, typer.Option(help="a name for people")] = "webhook",
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
@@ -52,7 +52,7 @@ def create(
 def change(
     webhook: Webhook,
     url: Annotated[str | None, typer.Option(help="another address")] = None,
-    events: Annotated[list[WebhookEvent] | None, typer.Option("--event", help="these alone from now on")] = None,
+    events: Annotated[list[WebhookEvent] | None, typer.Option("--event", help="only these from now on")] = None,
     name: Annotated[str | None, typer.Option(help="another name")] = None,
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
@@ -103,7 +103,7 @@ def deliveries(
 
 @app.command()
 def replay(webhook: Webhook, delivery: str, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
-    """Send something once more, under its old id."""
+    """Send a delivery again, with the same id."""
     with client(data) as api:
         answer = api.ask(DeliveryObject, "POST", WEBHOOKS.path(webhook, "deliveries", delivery, "replay"))
     emit(answer, as_json, f"{delivery} is sent again")
@@ -124,14 +124,14 @@ def send_test(
 
 @app.command()
 def enable(webhook: Webhook, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
-    """Tell a webhook things again that was disabled or answered 410."""
+    """Enable a webhook that was disabled or answered 410."""
     with client(data) as api:
         emit(api.change(WEBHOOKS, webhook, {"disabled": False}), as_json, f"{webhook} is on")
 
 
 @app.command()
 def disable(webhook: Webhook, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
-    """Tell a webhook nothing for now."""
+    """Disable a webhook until it is enabled again."""
     with client(data) as api:
         emit(api.change(WEBHOOKS, webhook, {"disabled": True}), as_json, f"{webhook} is off")
 
@@ -139,4 +139,4 @@ def disable(webhook: Webhook, as_json: Json = False, data: Data = DEFAULT_DATA) 
 noun = Noun(app, "meteor webhooks", WEBHOOKS, COLUMNS, "an id, as `meteor webhooks list` shows it")
 noun.add_list("The newest webhooks, those of single jobs among them.")
 noun.add_show("One webhook, without its secret.")
-noun.add_delete("Remove webhooks and what they were told.")
+noun.add_delete("Delete webhooks and their deliveries.")

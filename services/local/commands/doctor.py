@@ -15,7 +15,7 @@ STYLES = {Health.OK: "green", Health.WARN: "yellow", Health.FAIL: "red"}
 def doctor(
     data: Annotated[Path, typer.Option(envvar="METEOR_DATA", help="the data folder")] = Path(".meteor"),
     as_json: Annotated[bool, typer.Option("--json", help="the findings as JSON, for scripts")] = False,
-    calls: Annotated[bool, typer.Option(help="ask each strong model for one token; it stands on the ledger")] = True,
+    calls: Annotated[bool, typer.Option(help="ask each strong model for one token; the call is on the ledger")] = True,
 ) -> None:
     """Check machine, data folder, broker, database, models, engine and strong models, running or not. Exit code 1 when
     something must be fixed first."""

@@ -82,7 +82,7 @@ def status(
     data: Data = DEFAULT_DATA,
     as_json: Annotated[bool, typer.Option("--json", help="processes and addresses as JSON, for scripts")] = False,
 ) -> None:
-    """What runs. Exit code 1 unless everything is ready."""
+    """Show which processes run. Exit code 1 unless everything is ready."""
     run = run_state.read(data)
     alive = run is not None and run.alive
     if as_json:

@@ -58,7 +58,9 @@ def gc(
 
 
 def backup(
-    target: Annotated[Path, typer.Argument(help="a folder; what an earlier backup copied there is not copied again")],
+    target: Annotated[
+        Path, typer.Argument(help="a folder; files that an earlier backup copied there are not copied again")
+    ],
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
