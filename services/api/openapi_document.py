@@ -21,13 +21,13 @@ METHODS = ("get", "put", "post", "patch", "delete")
 ABOUT = (
     "METEOR teaches a small language model a domain of yours, in jobs that OpenAI's clients can post and follow. "
     "Objects, lists, errors and streams have OpenAI's shapes; fields of our own are added, none is changed. "
-    "The examples were recorded from this program with pretended models: their shapes are real, their figures mean nothing."
+    "The examples were recorded from this program with simulated models: their shapes are real, their figures mean nothing."
 )
 TAGS = {
     "files": "Datasets: one JSON object a line.",
-    "jobs": "Distillation jobs: how they are made, followed, steered and read.",
+    "jobs": "Distillation jobs: post, follow and control them, and read their results.",
     "fine_tuning": "The same jobs under the names that OpenAI's clients use.",
-    "evals": "Graders that belong together, and the models that are measured by them.",
+    "evals": "Evals are sets of graders; their runs measure models.",
     "recipes": "Jobs that are made again, by new rows or by time.",
     "experiments": "Variants of one job, compared with one another.",
     "graders": "Checked, and tried on an answer.",

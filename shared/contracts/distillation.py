@@ -130,12 +130,12 @@ class Teacher(Strict):
     """A configured provider by name (never a key), and how it is asked. ground: show it the record's reference.
 
     context: a text, or the id of an uploaded text file, or several: a schema, a manual, a style guide. Teacher and judge are
-    shown it with every question, and no student ever is. A row's own stands in its field `teacher_context`.
-    batch: by the provider's batch API, for about half the price. Answers come within a day, not within seconds.
-    samples: so many answers to each question are drawn, and one that most agree on is learned, by the equality of judge.grader
-    or else primary_metric; its weight is their share. Needs a temperature above 0, which is 0.7 then unless it is given.
-    keep: with `all` every distinct sample is learned in phase 1 instead, weighted by its share: plain distillation of as many tokens.
-    With `passing` one that judge.grader passes is learned where the record has a reference, and the reference itself where none does;
+    shown it with every question; students never are. A row's own context is its field `teacher_context`.
+    batch: use the provider's batch API, for about half the price. Answers come within a day, not within seconds.
+    samples: answers that are drawn to each question. One that most samples agree on is learned, by the equality of judge.grader
+    or else primary_metric; its weight is their share. Needs a temperature above 0; the default is then 0.7.
+    keep: with `all` phase 1 learns every distinct sample instead, weighted by its share: plain distillation of as many tokens.
+    With `passing`, if the record has a reference, a sample that judge.grader passes is learned, or else the reference itself;
     the pilot looks at the teacher's own answers all the same.
     """
 
@@ -201,10 +201,10 @@ class Judge(Strict):
 
 
 class PilotSettings(Strict):
-    """Before phase 1: so many train questions are answered to see whether the teacher is fit and guidance helps.
+    """Before phase 1 the teacher answers a few questions of the train split, to see whether its answers can be used and guidance helps.
 
-    judge_pairs: so often the judge compares a right answer with one to another question, in both orders; if it cannot tell them
-    apart it decides nothing. Asked where the job relies on its word.
+    questions: how many. judge_pairs: how many times the judge compares a right answer with one to another question, in both orders;
+    a judge that cannot tell them apart decides nothing. Asked only if the job relies on the judge.
     """
 
     questions: Whole = Field(default=16, ge=4, le=512)
@@ -232,19 +232,19 @@ class DistillSettings(Strict):
 
 
 class IterateSettings(Strict):
-    """Phase 2. strategy: critique is the paper's loop of answers and hints. sample draws `samples` answers to each question at
-    sample_temperature and trains on those that pass, `keep` distinct ones of a question at most; no strong model is asked.
-    both samples first, and takes the questions of which nothing passed through the loop.
+    """Phase 2. strategy: `critique` is the paper's loop of answers and hints. `sample` draws `samples` answers to each question at
+    sample_temperature and trains on those that pass, at most `keep` distinct ones per question; no strong model is asked.
+    `both` samples first; questions of which no sample passed then go through the loop.
 
     tries: answers per question and round in the loop, the first included (the paper: 3).
-    without_reference: what passes among samples where no grader can say: answers that more than the share `agreement` of a
-    question's samples agree on, or what the judge calls right.
-    reuse_questions: sample phase 1's questions too. Pass rates are told of the fresh ones alone.
-    on_failure: what becomes of a question that never passed: dropped, or answered by the teacher.
-    train_from: go on with the adapter on this round's answers, or train the base anew on all that was gathered. sample and both
-    do the latter, with phase 1's epochs and learning rate, unless these are given.
-    With several rounds they end early once dev shows no gain. round_questions: how many questions the first rounds
-    have; the others share the rest evenly. A fork from a round fills it in, so that the rounds before stay as they were.
+    without_reference: which samples pass if no grader can decide: answers that more than the share `agreement` of a
+    question's samples agree on, or answers that the judge calls right.
+    reuse_questions: sample phase 1's questions too. Pass rates are those of the fresh questions only.
+    on_failure: a question that never passed is dropped, or answered by the teacher.
+    train_from: continue with the adapter on this round's answers (last), or train the base again on all answers so far (base).
+    `sample` and `both` default to base, with phase 1's epochs and learning rate.
+    Several rounds end early once dev shows no gain. round_questions: how many questions the first rounds have; the others share
+    the rest evenly. A fork from a round fills it in, so that the earlier rounds do not change.
     """
 
     strategy: Literal["critique", "sample", "both"] = "critique"
@@ -331,19 +331,19 @@ BASELINE_NAMES = {
 
 
 class EvaluationSettings(Strict):
-    """graders beside primary_metric; dev_questions and test_questions cap the splits (seeded choice).
+    """graders: measured beside primary_metric. dev_questions, test_questions: largest sizes of the splits (seeded choice).
 
-    shots: worked examples of the few-shot baselines; shot_seeds: so many random draws of them are averaged, question by
-    question, because one draw may be lucky.
+    shots: worked examples of the few-shot baselines. shot_seeds: random draws of them that are averaged, question by question,
+    because one draw may be lucky.
 
-    forgetting: so many general questions (meteor's own) are answered by the base and the final model; the report tells what
-    was lost. With forgetting_margin a student that surely lost more than that share is not promoted.
+    forgetting: general questions (METEOR's own) that the base and the final model answer; the report gives the loss. With
+    forgetting_margin a student that significantly lost more than that share is not promoted.
 
-    judged_questions: on so many test questions at most the judge compares the final model with the base, five criteria in
-    both orders, and stops when the share is known to +- judged_margin. Each costs two calls to the judge, and two more
-    with absolute_scores, which has it score both answers from 1 to 10 as well. max_judge_calls: no more than that for all
-    of it; one question may cost eight, when every reply has to be asked for again. Where the judge measures, for want of
-    references, its calls for that count too, and a budget that could not hold them is refused.
+    judged_questions: test questions, at most, on which the judge compares the final model with the base, five criteria in
+    both orders, until the share is known to +- judged_margin. Each costs two calls to the judge, and two more with
+    absolute_scores, which has it also score both answers from 1 to 10. max_judge_calls: limit of all these calls; one question
+    may cost eight, if every reply has to be asked for again. If the judge measures because references are missing, those calls
+    count too, and a job whose limit could not hold them is refused.
     """
 
     forgetting: Whole = Field(default=120, ge=0, le=120)
@@ -362,9 +362,9 @@ class EvaluationSettings(Strict):
 
 class Budget(Strict):
     """What a job may spend at strong models; None: no limit. tokens: input and output together. calls: attempts that may
-    have been paid for; what was kept from before is none.
+    have been paid for; cached answers do not count.
 
-    on_exceed: what becomes of the job when its next call might cost more than is left.
+    on_exceed: what happens to the job when its next call might cost more than is left.
     """
 
     max_usd: Number | None = Field(default=None, ge=0, allow_inf_nan=False)

@@ -126,7 +126,7 @@ class ExperimentObject(BaseModel):
 
 
 class ExperimentReport(BaseModel):
-    """How the variants that have ended compare: so many of all."""
+    """The comparison of the variants that have ended: `compared` of `variants`."""
 
     id: str
     object: Literal["distillation.experiment.report"] = "distillation.experiment.report"

@@ -56,7 +56,7 @@ class HeldBy(BaseModel):
 
 class LearnedBy(BaseModel):
     """A version that learned from rows. rows: those that its own trainings read. inherited: it went on from a version or a student that
-    learned from rows. certain: false where the job's steps have expired, so that the dataset alone speaks."""
+    learned from rows. certain: false where the job's steps have expired, so that only the dataset is known."""
 
     model_config = ConfigDict(protected_namespaces=())
 

@@ -42,7 +42,7 @@ class ChatOptions(Strict):
 class StackExchangeOptions(Strict):
     """Posts.xml of a Stack Exchange site, plain or zipped. preset "paper": the four fields of METEOR's paper.
 
-    limit: the so many highest scored. A question's category is the first of `tags` that it has. site: without it, that of the
+    limit: the number of questions, highest scored first. A question's category is the first of `tags` that it has. site: without it, that of the
     file's name, such as stats.stackexchange.com.zip.
     """
 
@@ -228,7 +228,7 @@ class ImportChange(Strict):
 
 class ImportResult(BaseModel):
     """file: the dataset that was made. rows: of all of it. added, replaced: of the version before; a correction replaces a row. references: rows with a reference answer. left_out: what was not taken, by reason. refused:
-    passages that the provider took never. coverage: of generated questions, how many each cell of the map has. shortfall:
+    passages that the provider always refused. coverage: of generated questions, how many each cell of the map has. shortfall:
     questions that the map wants and nobody wrote. masked: personal data that was masked, by kind."""
 
     file: str

@@ -98,7 +98,7 @@ def read_back(value: Any) -> Any:
 
 
 class JobRequest(AnyRequest, Readable):
-    """Body of POST /v1/distillation/jobs: what is to be done, or a job's whole object as it was read, for the same again.
+    """Body of POST /v1/distillation/jobs: a new job, or the object of an earlier job as it was read, to post the same again.
 
     suffix names the alias under which the result is served. validation_file: its rows are the dev split; what would be dev of the
     training file is learned from then.
@@ -159,7 +159,7 @@ def with_budget(kind: str, request: Mapping[str, Any], budget: Budget) -> Json:
 
 
 class ForkPoint(Strict):
-    """A finished phase, or one of phase 2's rounds: a fork takes everything up to its end over."""
+    """A finished phase, or one of phase 2's rounds: a fork reuses everything up to its end."""
 
     phase: Phase
     round: Whole | None = Field(default=None, ge=1, le=20)

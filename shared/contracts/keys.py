@@ -11,7 +11,8 @@ from shared.contracts.json_types import Number, Whole
 
 
 class Scope(StrEnum):
-    """What a key opens. admin: the keys and the audit log of its own project."""
+    """What a key may do. jobs: also imports, exports, evals, recipes, models with their canaries. files: also stored chats. admin: keys,
+    webhooks, audit log, spending and limits of its own project."""
 
     JOBS = "jobs"
     CHAT = "chat"
@@ -92,7 +93,7 @@ class KeyObject(BaseModel):
 
 
 class NewKey(KeyObject):
-    """The answer to POST /v1/keys, the only one in which the key itself stands."""
+    """The answer to POST /v1/keys, the only one with the key itself."""
 
     key: str
 

@@ -297,7 +297,7 @@ class MaterialShown(ReportPart):
 
 class Report(ReportPart):
     """table: the base first. prompts: the version of each prompt by step kind. rows: by split; teacher and timings: by phase.
-    refused: rows that a provider took never, with its words; absent without any. material: absent without any."""
+    refused: rows that a provider always refused, with its words; absent without any. material: absent without any."""
 
     object: Literal["distillation.report"] = "distillation.report"
     version: int = REPORT_VERSION

@@ -229,7 +229,7 @@ class Alive(BaseModel):
 
 
 class Readiness(BaseModel):
-    """checks: part -> whether it is there; missing: those that are not. lost: processes that ended without a word.
+    """checks: part -> whether it is there; missing: those that are not. lost: processes that ended without signing off.
 
     error: with status 503 only.
     """

@@ -140,7 +140,7 @@ class WebhookObject(BaseModel):
 
 
 class NewWebhook(WebhookObject):
-    """The answers to POST and to rotate_secret, the only ones in which the secret stands. null: the answer to a POST with an
+    """The answers to POST and to rotate_secret, the only ones with the secret. null: the answer to a POST with an
     Idempotency-Key, which is kept; rotate_secret gives one."""
 
     signing_secret: str | None

@@ -182,7 +182,7 @@ class GatewayClient:
         )
 
     def refusals(self) -> Json:
-        """For a step's metrics: the rows that the provider took never, with its words; empty without any."""
+        """For a step's metrics: the rows that the provider always refused, with its words; empty without any."""
         return {REFUSALS: [row.model_dump() for row in self._refusals.values()]} if self._refusals else {}
 
     async def cancel_step(self) -> int:

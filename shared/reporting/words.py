@@ -153,7 +153,7 @@ def standing(report: Report, name: str) -> str:
 
 
 def refused_rows(report: Report) -> list[str]:
-    """How many rows a provider took never, then a line for each of the first; empty without any."""
+    """How many rows a provider always refused, then a line for each of the first; empty without any."""
     rows = report.refused or []
     head = f"rows that a provider refused, which are missing from the data: {len(rows)}"
     lines = [f"{row.phase}, row {row.id}, {row.outcome}: {row.words}" for row in rows[:REFUSED_SHOWN]]

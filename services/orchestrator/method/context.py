@@ -49,7 +49,7 @@ class JobContext:
     shards: the disjoint parts of train, one a phase. general_questions: those of the forgetting check.
     judge_measures: the judge measures students, for want of references. through_the_base: it compares them with the base only, in
     jobs that began so. reference_scripts: the scripts that answers are written in. shows_calls: the student's chat template shows
-    calls of tools. figures: what the workers counted, by step key. refused_rows: those that a provider took never, so far. files: the
+    calls of tools. figures: what the workers counted, by step key. refused_rows: those that a provider always refused, so far. files: the
     datasets that the job reads. prices: of a strong model's tokens, by provider. grader_files: what the job's own graders read. material:
     what teacher and judge are shown with every question, and no student.
     """

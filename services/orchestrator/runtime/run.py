@@ -108,7 +108,7 @@ class DurableRun:
         return result
 
     def refused_rows(self) -> list[RefusedRow]:
-        """Those that a provider took never."""
+        """Those that a provider always refused."""
         return self._refusals.rows
 
     async def _note_refusals(self, key: StepKey, kind: StepKind, ids: list[str], result: StepResult) -> None:

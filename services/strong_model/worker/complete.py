@@ -10,7 +10,7 @@ from shared.platform.run_rows import OnProgress, run_rows
 async def complete(
     gateway: GatewayClient, params: CompleteParams, rows: list[StudentPrompt], progress: OnProgress
 ) -> tuple[list[StudentCompletion], dict[str, int]]:
-    """Answers in the order of the rows, and counts. A row that the provider takes never has an empty one, content_filter or too_long.
+    """Answers in the order of the rows, and counts. A row that the provider always refuses has an empty one, content_filter or too_long.
     Raises what GatewayClient.chat raises."""
 
     async def ask(row: StudentPrompt) -> StudentCompletion:

@@ -95,7 +95,7 @@ async def teach(
 ) -> tuple[list[TeacherResponse], dict[str, int]]:
     """Teacher responses in the order of the rows, and counts. material: texts that are shown with every row. All rows are asked at once; the gateway limits what is sent.
 
-    A row that the provider takes never is an outcome of its own; every other failure ends the step. The gateway finishes and caches what was sent, so that the next attempt of the step
+    A row that the provider always refuses is an outcome of its own; every other failure ends the step. The gateway finishes and caches what was sent, so that the next attempt of the step
     gets it from there. Raises what GatewayClient.chat raises.
     """
     tokens = {"input_tokens": 0, "output_tokens": 0}  # those of cached answers included

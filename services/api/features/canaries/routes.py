@@ -16,8 +16,8 @@ router = APIRouter(prefix="/v1/models/{alias}/canary", tags=["models"], dependen
 
 @router.post("", dependencies=[once], responses=may_answer(409, 422))
 def set_canary(context: Context, alias: Id, body: CanaryRequest) -> CanaryObject:
-    """Try a version beside the served one, in place of what is tried now. It ends when the alias moves; with a goal it decides by
-    itself: it returns on harm, and is promoted otherwise where `promote` says so."""
+    """Try a version beside the served one, in place of the present canary. The canary ends when the alias moves. With a goal it decides
+    by itself: it returns on harm, and is promoted otherwise if `promote` is true."""
     return canaries.put(context, alias, body)
 
 

@@ -47,7 +47,7 @@ def get_chat_completion(context: Context, completion_id: Id) -> StoredCompletion
 def list_chat_completion_messages(
     context: Context, completion_id: Id, paging: Page, order: Order = "asc"
 ) -> Listed[StoredMessage]:
-    """What the chat was asked with; the answer stands in its choices."""
+    """The messages of the request. The answer is in the chat's `choices`."""
     return completions.messages(context, completion_id, paging, order)
 
 

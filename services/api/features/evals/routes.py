@@ -23,7 +23,7 @@ router = APIRouter(tags=["evals"], dependencies=[needs(Scope.JOBS)])
 
 @router.post(EVALS, status_code=201, dependencies=[once], responses=may_answer(409, 422))
 def create_eval(context: Context, body: EvalRequest, response: Response) -> EvalObject:
-    """Graders that belong together. Nothing is measured before a run."""
+    """An eval is a set of graders. Nothing is measured before a run."""
     made = evals.create(context, body)
     response.headers["location"] = f"{EVALS}/{made.id}"
     return made
@@ -59,7 +59,7 @@ def delete_eval(context: Context, eval_id: Id) -> EvalDeleted:
 
 @router.post(RUNS, status_code=201, dependencies=[once], responses=may_answer(409, 422))
 def create_eval_run(context: Context, eval_id: Id, body: RunRequest, response: Response) -> EvalRunObject:
-    """A run is a job: it survives every process, and its calls to a strong model are on the ledger."""
+    """A run is a job: it survives crashes, and its calls to a strong model are on the ledger."""
     made = evals.create_run(context, eval_id, body)
     response.headers["location"] = f"{EVALS}/{eval_id}/runs/{made.id}"
     return made

@@ -27,7 +27,7 @@ async def list_events(
     accept: Annotated[str, Header(include_in_schema=False)] = "",
     last_event_id: Annotated[str, Header(max_length=64)] = "",
 ) -> Any:
-    """With `Accept: text/event-stream` all events from the first (or from behind `Last-Event-ID`) and then new ones as they come."""
+    """With `Accept: text/event-stream` all events from the first (or after `Last-Event-ID`), and then new ones as they come."""
     if EVENT_STREAM not in accept.lower():
         return await run_in_threadpool(events.page, context, job_id, paging)
     await run_in_threadpool(jobs.lifecycle.record, context, job_id)

@@ -108,8 +108,8 @@ def preview_file(context: Context, file_id: Id, request: PreviewRequest | None =
 
 @router.post("/{file_id}/versions", status_code=201, dependencies=[once], responses=may_answer(400, 409, 422))
 def create_file_version(context: Context, file_id: Id, request: VersionRequest) -> FileObject:
-    """The dataset with rows appended, edited or removed, as a file of its own: its next version. This one stays as it is, and so
-    do the jobs that use it. Rows stay in their splits, so a job on the new version keeps the test questions."""
+    """Make the dataset's next version, with rows appended, edited or removed. It is a file of its own: this file and the jobs that use
+    it do not change. Rows stay in their splits, so a job on the new version keeps the test questions."""
     return versions.add(context, file_id, request)
 
 
@@ -132,7 +132,7 @@ def list_file_rows(
     after: Annotated[str | None, Query(max_length=200)] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_PAGE)] = 20,
 ) -> Listed[DatasetRow]:
-    """The rows of a dataset as jobs use them, in the file's order, each with the side of the split that it stands on."""
+    """The rows of a dataset as jobs use them, in the file's order, each with its split."""
     return versions.rows(context, file_id, Paging(after, limit), split)
 
 
@@ -144,5 +144,5 @@ def diff_file(
     after: Annotated[str | None, Query(max_length=200)] = None,
     limit: Annotated[int, Query(ge=1, le=MOST_PAGE)] = 20,
 ) -> FileDiff:
-    """What differs from another dataset, by the rows' ids; without `against` from the version that this one was made from."""
+    """The differences to another dataset, by row id; without `against`, to the version that this one was made from."""
     return versions.diff(context, file_id, against, Paging(after, limit))

@@ -15,6 +15,6 @@ router = APIRouter(prefix="/v1/forget", tags=["stored_chats"], dependencies=[nee
 
 @router.post("", dependencies=[Depends(settled), once], responses=may_answer(404, 409, 422))
 def forget(context: Context, body: ForgetRequest) -> ForgetResult:
-    """Delete the stored chats and the feedback of a user, or these chats, and name what learned from them: datasets that hold them as
-    rows, versions that were trained on these, and how to train again without them."""
+    """Delete the stored chats and the feedback of a user, or the named chats, and list what was made from them: datasets that hold them
+    as rows, versions that were trained on these rows, and how to train again without them."""
     return forgetting.forget(context, body)

@@ -36,5 +36,5 @@ async def validate_grader(context: Context, body: GraderRequest) -> GraderValida
 
 @router.post(f"{ALPHA}/run", responses=may_answer(503))
 async def run_grader(context: Context, body: GraderRunRequest) -> GraderRun:
-    """Grade one answer, as a job would. A grader that fails at this answer is no error of this route: `metadata.errors` says why."""
+    """Grade one answer, as a job would. If the grader fails at this answer, the request still succeeds, and `metadata.errors` says why."""
     return await graders.run(context, body)

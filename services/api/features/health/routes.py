@@ -15,7 +15,7 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz")
 async def healthz() -> Alive:
-    """The process lives and its event loop turns."""
+    """The process is alive and its event loop runs."""
     return Alive()
 
 

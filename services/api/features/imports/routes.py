@@ -17,7 +17,7 @@ PREFIX = "/v1/imports"
 
 @router.post(PREFIX, status_code=201, dependencies=[Depends(settled), once], responses=may_answer(409, 422))
 def create_import(context: Context, body: ImportRequest, response: Response) -> ImportObject:
-    """Make a dataset of something else. When it has succeeded, `result.file` is the new file."""
+    """Make a dataset from another source. When the import has succeeded, `result.file` is the new file."""
     job = imports.create(context, body)
     response.headers["location"] = f"{PREFIX}/{job.id}"
     return job
@@ -25,7 +25,7 @@ def create_import(context: Context, body: ImportRequest, response: Response) -> 
 
 @router.post(PREFIX + "/estimate", responses=may_answer(422))
 def estimate_import(context: Context, body: ImportRequest) -> ImportEstimate:
-    """What this import would ask of strong models. No import is made, and nothing is asked."""
+    """The calls to strong models that this import would make, and their cost. No import is made, and no model is asked."""
     return imports.estimate(context, body)
 
 
@@ -34,7 +34,7 @@ add_read_routes(router, imports.lifecycle, ImportObject, PREFIX)
 
 @router.patch(PREFIX + "/{import_id}", dependencies=[once], responses=may_answer(409, 422))
 def change_import(context: Context, import_id: Id, body: ImportChange) -> ImportObject:
-    """Another budget. An import that waits for its budget goes on."""
+    """Change the budget or the coverage map. An import that waits for its budget continues."""
     return imports.change(context, import_id, body)
 
 

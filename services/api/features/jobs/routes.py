@@ -69,7 +69,7 @@ def estimate_job(context: Context, body: JobBody) -> Estimate:
 
 @router.post(OPENAIS + "/estimate")
 def estimate_fine_tuning_job(context: Context, body: FineTuningBody) -> Estimate:
-    """Of a job without a `distillation` object: nothing. What it takes is time."""
+    """Calls and cost of a job without a `distillation` object are zero; its estimate has the time."""
     return estimates.estimate_job(context, job_of(body), [fine_tuning.checks_of(body)])
 
 
@@ -124,8 +124,8 @@ async def get_job(
     prefer: Annotated[str, Header(max_length=200)] = "",
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """With `?wait=30` or `Prefer: wait=30` it answers when the job's status changes, after so many seconds at the latest, and at
-    once where the job has ended."""
+    """With `?wait=30` or `Prefer: wait=30` the answer comes when the job's status changes, at the latest after that many seconds, and
+    at once if the job has ended."""
     seconds = preferred_wait(prefer) if wait is None else wait
     job = await run_in_threadpool(jobs.lifecycle.get, context, job_id)
     if seconds:
@@ -177,6 +177,6 @@ add_control_routes(router, jobs.lifecycle, JobObject, OPENAIS, OURS)
 @router.post(OURS + "/{job_id}/fork", status_code=201, dependencies=[once], responses=may_answer(409, 422))
 @router.post(OPENAIS + "/{job_id}/fork", status_code=201, dependencies=[once], responses=may_answer(409, 422))
 def fork_job(request: Request, context: Context, job_id: Id, body: ForkRequest, response: Response) -> JobObject:
-    """A new job with this one's settings and changes to them; what both have in common is taken over."""
+    """A new job with this one's settings and changes to them. Finished steps that both have in common are reused."""
     path = OPENAIS if request.url.path.startswith(OPENAIS) else OURS
     return _created(request, forks.fork(context, job_id, body), response, path)

@@ -30,12 +30,12 @@ def get_key(context: Context, key_id: Id) -> KeyObject:
 
 @router.patch("/{key_id}", dependencies=[once], responses=may_answer(409, 422))
 def change_key(context: Context, key_id: Id, body: KeyChange) -> KeyObject:
-    """Another budget, from now on. Jobs that paused because of it are resumed by whoever owns them."""
+    """Change the key's budget. Jobs that paused because of the old one have to be resumed."""
     return keys.change(context, key_id, body)
 
 
 @router.delete("/{key_id}")
 def revoke_key(context: Context, key_id: Id) -> Deleted:
-    """The key opens nothing any more. It stays in the list, with the time of this request."""
+    """Revoke the key. It stays in the list, with the time of this request."""
     keys.revoke(context, key_id)
     return Deleted(id=key_id, object="api_key")

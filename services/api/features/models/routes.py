@@ -53,6 +53,6 @@ def get_model(context: Context, model: Id) -> ModelObject:
 
 @router.delete("/{model}", dependencies=CHANGE, responses=may_answer(409))
 def delete_model(context: Context, model: Id) -> ModelDeleted:
-    """A version, or an alias with all its versions. Its weights go once nothing needs them; the number of a version is not
-    given again."""
+    """Delete a version, or an alias with all its versions. Weights are removed once nothing needs them. The number of a version is not
+    used again."""
     return models.delete(context, model)

@@ -28,14 +28,14 @@ def list_providers(context: Context) -> Listed[ProviderObject]:
 
 @router.post("/{name}/test", dependencies=[once], responses=may_answer(404, 409, 422, 503))
 def test_provider(context: Context, name: Id) -> ProviderReport:
-    """Ask a provider a few cheap questions, through the gateway, and report what it can do. The calls stand on the ledger of the
-    default project. A provider that does not answer is no error of this route: `answers` is false, and `error` says why."""
+    """Ask a provider a few cheap questions, through the gateway, and report what it can do. The calls are on the ledger of the
+    default project. If the provider does not answer, this request still succeeds: `answers` is false, and `error` says why."""
     _require_operator(context)
     return providers.test(context, name)
 
 
 @router.delete("/{name}/learned", responses=may_answer(404, 503))
 def forget_learned(context: Context, name: Id) -> ProviderObject:
-    """Forget what was learned of a provider. The next calls find it out anew."""
+    """Delete what was learned about a provider. The next calls find it out again."""
     _require_operator(context)
     return providers.forget(context, name)

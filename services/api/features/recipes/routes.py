@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1/recipes", tags=["recipes"], dependencies=[needs(S
 
 @router.post("", status_code=201, dependencies=[once], responses=may_answer(404, 409, 422))
 def create_recipe(context: Context, body: RecipeRequest, response: Response) -> RecipeObject:
-    """A job that is made again when there are new rows, or when it is time. The first one is made as soon as it is due."""
+    """A recipe makes a job whenever there are new rows, or at intervals. The first job is made as soon as it is due."""
     made = recipes.create(context, body)
     response.headers["location"] = f"/v1/recipes/{made.id}"
     return made
@@ -41,13 +41,13 @@ def delete_recipe(context: Context, recipe_id: Id) -> Deleted:
 
 @router.post("/{recipe_id}/pause", dependencies=[once], responses=may_answer(409, 422))
 def pause_recipe(context: Context, recipe_id: Id) -> RecipeObject:
-    """No run begins. A job that was made goes on."""
+    """Start no further runs. A job that was made goes on."""
     return recipes.set_paused(context, recipe_id, True)
 
 
 @router.post("/{recipe_id}/resume", dependencies=[once], responses=may_answer(409, 422))
 def resume_recipe(context: Context, recipe_id: Id) -> RecipeObject:
-    """It is looked at at once, also where it waited after a run that failed."""
+    """Continue. The recipe is checked at once, even if it waited after a failed run."""
     return recipes.set_paused(context, recipe_id, False)
 
 

@@ -42,7 +42,7 @@ def get_report(
     accept: Annotated[str, Header(include_in_schema=False)] = "",
     if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """With `Accept: text/html` one page with plots, complete in itself: it loads nothing from anywhere."""
+    """With `Accept: text/html` the report is one self-contained page with plots."""
     report = results.report(context, job_id)
     if HTML not in accept.lower():
         return tagged(json.dumps(report).encode(), if_none_match, BY_ACCEPT)
@@ -59,14 +59,14 @@ def get_usage(context: Context, job_id: Id) -> JobUsage:
 @router.get(OURS + "/metrics")
 @router.get(OPENAIS + "/metrics")
 def list_metrics(context: Context, job_id: Id, paging: Page) -> Listed[MetricsObject]:
-    """What the steps have counted so far: losses and speeds of trainings, scores of measurements, lengths of answers."""
+    """The figures of the job's steps so far: losses and speeds of trainings, scores of measurements, lengths of answers."""
     return results.metrics(context, job_id, paging)
 
 
 @router.get(OURS + "/checkpoints")
 @router.get(OPENAIS + "/checkpoints")
 def list_checkpoints(context: Context, job_id: Id, paging: Page) -> Listed[CheckpointObject]:
-    """The versions that the job has published, each of which can be asked. Those of a running job are none yet."""
+    """The versions that the job has published; each can be asked. A running job has none yet."""
     return results.checkpoints(context, job_id, paging)
 
 
@@ -81,7 +81,7 @@ def list_steps(context: Context, job_id: Id) -> Listed[StepObject]:
 def list_examples(
     context: Context, job_id: Id, paging: Page, split: Annotated[Split | None, Query()] = None
 ) -> Listed[ExampleObject]:
-    """The rows of the job's file with the side of the split that each stands on, in the file's order."""
+    """The rows of the job's file, in the file's order, each with its split."""
     return results.examples(context, job_id, paging, split)
 
 
@@ -98,7 +98,7 @@ def list_outcomes(
     search: Annotated[str | None, Query(max_length=200, pattern=NO_NUL)] = None,
     order: Annotated[Order, Query()] = Order.FILE,
 ) -> Listed[OutcomeObject]:
-    """What became of the job's examples so far: tries and their verdicts, what was dropped and why, which trainings learned them, what
+    """The outcome of each of the job's examples so far: tries and their verdicts, why it was dropped, which trainings learned it, what
     the judge said, and the answers of the measured students. round, attempt: of phase 2. search: a part of the id, question, reference
     or category."""
     return outcomes.page(context, job_id, paging, split, happened, round_number, attempt, search, order)

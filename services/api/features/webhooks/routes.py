@@ -42,7 +42,7 @@ router = APIRouter(tags=["webhooks"], dependencies=[needs(Scope.ADMIN)])
 @router.post(OURS, status_code=201, dependencies=[once], responses=may_answer(409, 422))
 @router.post(OPENAIS, dependencies=[once], include_in_schema=False)
 def create_webhook(request: Request, context: Context, body: WebhookRequest) -> NewWebhook:
-    """A new webhook. Its secret stands in this answer and in no later one; not in one that is kept under an Idempotency-Key."""
+    """Create a webhook. Only this answer has the secret; with an Idempotency-Key it has none, because such answers are stored."""
     webhook = webhooks.create(context, body)
     if is_stored(request):
         webhook.signing_secret = None
@@ -64,7 +64,7 @@ def get_webhook(context: Context, webhook_id: Id) -> WebhookObject:
 @router.patch(OURS + "/{webhook_id}", dependencies=[once], responses=may_answer(409, 422))
 @router.post(OPENAIS + "/{webhook_id}", dependencies=[once], include_in_schema=False)
 def change_webhook(context: Context, webhook_id: Id, body: WebhookChange) -> WebhookObject:
-    """Name, address, event types, and whether it is told anything."""
+    """Change name, address and event types, or disable the webhook."""
     return webhooks.change(context, webhook_id, body)
 
 
@@ -79,7 +79,7 @@ def delete_webhook(context: Context, webhook_id: Id) -> Deleted:
 @router.post(OURS + "/{webhook_id}/rotate_secret")
 @router.post(OPENAIS + "/{webhook_id}/rotate_secret", include_in_schema=False)
 def rotate_webhook_secret(context: Context, webhook_id: Id, body: WebhookRotation | None = None) -> NewWebhook:
-    """Another secret. For 24 hours messages can be signed with both."""
+    """Replace the secret. For 24 hours messages can be signed with both."""
     return webhooks.rotate(context, webhook_id, body is not None and body.keep_old_secret_active_for_24_hours)
 
 
@@ -91,7 +91,7 @@ async def try_webhook(
     webhook_id: Id,
     body: WebhookTest | None = None,
 ) -> WebhookTestResult:
-    """One message of a job that does not exist (`data.test` is true), now and once."""
+    """Send one message about a job that does not exist (`data.test` is true), at once and without retries."""
     webhook = await run_in_threadpool(context.stores.webhooks.get, context.project, webhook_id)
     return await send_test(poster, context.webhook_key, webhook, (body or WebhookTest()).event_type)
 
@@ -110,5 +110,5 @@ def list_webhook_deliveries(
     OURS + "/{webhook_id}/deliveries/{delivery_id}/replay", dependencies=[once], responses=may_answer(409, 422)
 )
 def replay_webhook_delivery(context: Context, webhook_id: Id, delivery_id: Id) -> DeliveryObject:
-    """Send it once more, under the same `webhook-id`, and try for another 24 hours."""
+    """Send the delivery again, with the same `webhook-id`, and retry for another 24 hours."""
     return webhooks.replay(context, webhook_id, delivery_id)
