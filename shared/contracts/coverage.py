@@ -1,4 +1,4 @@
-"""Questions out of a domain: the coverage map, and what a strong model is asked to propose for it."""
+"""Questions generated for a domain: the coverage map, and what a strong model is asked to propose for it."""
 
 from typing import Annotated, Literal
 

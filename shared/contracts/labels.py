@@ -1,4 +1,4 @@
-"""What people prefer: two answers to one question and which is better. The judge is held against it."""
+"""Human preferences: two answers to one question and which is better. The judge is measured on them."""
 
 from typing import Annotated, Literal
 

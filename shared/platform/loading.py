@@ -1,4 +1,4 @@
-"""Loading a program's modules without collections of garbage."""
+"""Loading a program's modules with garbage collection off."""
 
 import gc
 from collections.abc import Iterator

@@ -1,5 +1,5 @@
-"""The strong models: each is asked for one token, through the gateway, so that the call stands on the ledger; and once a week
-a few questions more, for what it can do.
+"""The strong models: each is asked for one token, through the gateway, so that the call is on the ledger; and once a week a few
+more questions, to find out what it can do.
 
 Where no gateway runs, one is borrowed for the check: the real one, with the keys and the ledger of the data folder.
 """

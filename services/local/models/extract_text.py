@@ -1,4 +1,4 @@
-"""Keep the language model of a checkpoint of several senses. A process of its own, because the model libraries are heavy.
+"""Extract the language model of a multimodal checkpoint. A process of its own, because the model libraries are heavy.
 
     python -m services.local.models.extract_text FOLDER OUTPUT
 

@@ -1,6 +1,6 @@
 """Model preparation: a name of the catalogue, a folder or a hub id becomes a checked folder of safetensors.
 
-Of a model of several senses (text_config) only the language model is kept: trainer and engine then load the same text model.
+Of a multimodal model (text_config) only the language model is kept: trainer and engine then load the same text model.
 
 <models>/<name>/            config.json, *.safetensors, tokenizer, meteor.json
 <models>/.downloads/<name>/ what a broken pull leaves behind for the next one

@@ -1,4 +1,4 @@
-"""Questions of which no two ask for the same."""
+"""Keeps one of several questions that ask for the same."""
 
 import re
 

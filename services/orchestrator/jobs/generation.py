@@ -1,5 +1,5 @@
-"""Questions for a domain without questions: topics are proposed, the coverage map is kept with the import and may be changed, and
-rounds of questions fill it. A round that brings nothing new is the last one."""
+"""Generates questions for a domain that has none: a model proposes topics, the coverage map is kept with the import and may be changed,
+and rounds of questions fill it. The rounds end when one brings nothing new."""
 
 import asyncio
 from collections import Counter

@@ -1,4 +1,4 @@
-"""A chat that is to be stored: its answer gets the id that it is stored under, and is put together where it is streamed."""
+"""A chat that is to be stored: its answer gets the id under which it is stored; a streamed answer is assembled from its chunks."""
 
 import json
 import random
