@@ -43,6 +43,17 @@ def test_docker_compose_takes_the_file(profile: str):
             assert (device["driver"], device["count"], device["capabilities"]) == ("nvidia", 1, ["gpu"])
 
 
+@pytest.mark.parametrize("internal", [True, False])
+def test_docker_compose_opens_the_inner_networks_by_one_variable(internal: bool):
+    """Without it for the default; the network of the monitoring stays closed."""
+    networks = json.loads(composed("cpu", FILLED | ({} if internal else {"METEOR_NETWORKS_INTERNAL": "false"})).stdout)[
+        "networks"
+    ]
+    assert {name: networks[name].get("internal", False) for name in ("state", "engines")} == dict.fromkeys(
+        ("state", "engines"), internal
+    )
+
+
 @pytest.mark.parametrize("missing", sorted(FILLED))
 def test_docker_compose_says_which_variable_is_missing(missing: str):
     done = composed("cpu", {name: value for name, value in FILLED.items() if name != missing})
