@@ -4,6 +4,9 @@ the ledger's transactions.
 An account counts the cost of its ended calls and reserves the maximum cost of its open ones, so that concurrent calls never
 exceed a limit together. A reservation ends when the call's price is known. If the price stays unknown (the process died, the
 answer was cut) the reservation counts as spent.
+
+An account is opened with the sum of its calls so far, in a transaction that waits for all that move accounts: a call whose
+transaction looked for the account before it was opened is in the sum, and one that looks for it later moves it.
 """
 
 import calendar
@@ -16,7 +19,7 @@ from sqlalchemy import ColumnElement, Connection, and_, bindparam, case, func, s
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded
 from shared.db.engine import Values, insert_once, upsert
-from shared.db.fetch import fetch_first, fetch_one
+from shared.db.fetch import fetch_first
 from shared.ledger.records import AccountRecord
 from shared.ledger.tables import accounts, calls
 
@@ -83,6 +86,14 @@ class RoomHeld(Exception):
     """Open calls reserve the rest of a budget; the call may fit once one of them has ended."""
 
 
+class NotOpened(Exception):
+    """An account that a limit applies to does not exist yet. `open_account` makes it, in a transaction that holds no lock."""
+
+    def __init__(self, account_id: str):
+        super().__init__(account_id)
+        self.account_id = account_id
+
+
 def limits_of(budget: Budget) -> Limits:
     return Limits(budget.max_usd, budget.max_tokens, budget.max_calls)
 
@@ -143,18 +154,39 @@ _MOVED = (
 def hold(connection: Connection, ids: Iterable[str], asked: Amount, limits: Mapping[str, Limits]) -> None:
     """Reserve for one call in all its accounts. limits: of accounts whose rows carry none.
 
-    Raises RoomHeld or BudgetExceeded; the transaction must then be rolled back.
+    Raises RoomHeld, BudgetExceeded or NotOpened; the transaction must then be rolled back.
     """
     for account_id in ids:
         account = fetch_first(connection, AccountRecord, _LOCKED, {"of_account": account_id})
         if account is None:
             if account_id not in limits:
                 continue  # no orchestrator has claimed the job yet
-            _open(connection, account_id, Limits())
-            account = fetch_one(connection, AccountRecord, _LOCKED, {"of_account": account_id})
+            raise NotOpened(account_id)
         own = Limits(account.max_usd, account.max_tokens, account.max_calls)
         _check(account, limits.get(account_id) or own, asked)
         _move(connection, account_id, held=asked)
+
+
+def end_lost(connection: Connection, held: Iterable[tuple[Iterable[str], Amount]]) -> None:
+    """Count what lost calls have held (their accounts, amount) as spent. One account after the other in the order of `paying`."""
+    sums: dict[str, Amount] = {}
+    for ids, amount in held:
+        for account_id in ids:
+            sums[account_id] = _plus(sums.get(account_id, NOTHING), amount)
+    for account_id in sorted(sums, key=_place):
+        end(connection, [account_id], sums[account_id], sums[account_id], unheld=False)
+
+
+def paying(project_id: str, job_id: str | None, key_id: str | None, at: float) -> list[str]:
+    """The accounts that pay a call, always in this order, so that transactions cannot deadlock. at: Unix seconds."""
+    of_job = ([job_account(job_id)] if job_id else []) + ([key_account(key_id, at)] if key_id else [])
+    return [*of_job, day_account(project_id, at), month_account(project_id, at)]
+
+
+def _place(account_id: str) -> tuple[str, bool, str]:
+    """In the order of `paying`: jobs, keys, days of projects, their months."""
+    kind, _, name = account_id.partition("/")
+    return kind, kind == "project" and name.rpartition("/")[2].count("-") == 1, account_id
 
 
 def end(connection: Connection, ids: Iterable[str], held: Amount, cost: Amount, unheld: bool) -> None:
@@ -169,6 +201,10 @@ def _move(connection: Connection, account_id: str, held: Amount = NOTHING, spent
     values |= {f"more_{name}": value for name, value in spent._asdict().items()}
     values |= {f"more_held_{name}": value for name, value in held._asdict().items()}
     connection.execute(_MOVED, values)
+
+
+def _plus(a: Amount, b: Amount) -> Amount:
+    return Amount(a.usd + b.usd, a.tokens + b.tokens, a.calls + b.calls)
 
 
 def _minus(a: Amount, b: Amount) -> Amount:
@@ -204,16 +240,18 @@ def _exceeded(account_id: str, field: str, most: float, spent: float, wanted: fl
 def give_job(connection: Connection, job_id: str, limits: Limits, change: bool, key_id: str | None) -> None:
     """Open a job's account. change: set the limits of an existing one. key_id: the API key that posted the job."""
     account_id = job_account(job_id)
-    if not _open(connection, account_id, limits, key_id) and change:
+    if not open_account(connection, account_id, limits, key_id) and change:
         values = {f"max_{field}": value for field, value in limits._asdict().items()}
         connection.execute(update(accounts).where(accounts.c.id == account_id).values(**values))
 
 
-def _open(connection: Connection, account_id: str, limits: Limits, key_id: str | None = None) -> bool:
-    """Create the account with the cost of its calls so far. False: it exists."""
+def open_account(connection: Connection, account_id: str, limits: Limits, key_id: str | None = None) -> bool:
+    """Create the account with the cost of its calls so far. False: it exists. The transaction must not have moved an account."""
     values = {f"max_{field}": value for field, value in limits._asdict().items()}
     if connection.execute(select(accounts.c.id).where(accounts.c.id == account_id)).first() is not None:
         return False
+    if connection.dialect.name == "postgresql":  # no row of the account can be locked before there is one
+        connection.exec_driver_sql(f"LOCK TABLE {accounts.name} IN EXCLUSIVE MODE")
     values |= {"id": account_id, "key_id": key_id} | spent_so_far(connection, account_id)
     return insert_once(connection, accounts, values) is not None
 

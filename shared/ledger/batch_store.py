@@ -4,26 +4,27 @@ States: collecting (requests are added), sealed (complete), uploaded (the provid
 it), ended (its answers are stored), failed (the provider refused it; nothing was computed).
 """
 
-import hashlib
 import time
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import uuid_utils
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select, update
 
 from shared.contracts.json_types import Json
 from shared.contracts.masking import masked
-from shared.db.engine import reading, writing
+from shared.db.engine import Values, reading, writing
 from shared.db.fetch import fetch_all, fetch_first, fetch_one
 from shared.ledger.accounts import Amount
 from shared.ledger.records import BatchRecord, CallRecord
-from shared.ledger.store import CallOrigin, Cost, InFlight, Ledger, one_flight
-from shared.ledger.tables import answers, batch_requests, batches, calls
+from shared.ledger.store import OPEN_FLIGHT, CallOrigin, Cost, Ledger
+from shared.ledger.tables import batch_requests, batches, calls
 
 OPEN = ("collecting", "sealed", "uploaded", "submitted")
 PAGE = 200  # rows read at once
 NOTHING = Cost()
+TAKEN_OUT = "an equal request was sent by itself before the batch was complete"
+_EQUAL = select(calls).where(OPEN_FLIGHT, calls.c.batch_id.is_not(None))
 
 
 class BatchedRequest(NamedTuple):
@@ -50,46 +51,46 @@ class BatchStore:
         body: Json,
         size: int,
         room: tuple[int, int],
-        outdated: bool = False,
+        passed_over: Sequence[str] = (),
     ) -> str:
         """Add a request to the batch that its job collects for the provider; returns the call's id.
 
-        size: bytes of its line. room: maximum (requests, bytes) of a batch. outdated: an answer that is cached does not count.
+        size: bytes of its line. room: maximum (requests, bytes) of a batch. passed_over: calls whose cached answers do not count.
         Raises BudgetExceeded, RoomHeld, and InFlight where an equal request is on its way or has been answered.
         """
-        now = time.time()
-        with one_flight(request_hash), writing(self.engine) as connection:
-            self._raise_if_known(connection, origin.project_id, provider, request_hash, outdated)
-            mine = select(batches).where(batches.c.job_id == origin.job_id, batches.c.provider == provider)
-            collecting = mine.where(batches.c.state == "collecting").with_for_update()
-            batch = fetch_first(connection, BatchRecord, collecting)
-            if batch is not None and (batch.requests >= room[0] or batch.bytes + size > room[1]):
-                connection.execute(update(batches).where(batches.c.id == batch.id).values(state="sealed"))
-                batch = None
-            if batch is None:
-                batch_id = f"batch-{uuid_utils.uuid7().hex}"
-                new = {"id": batch_id, "project_id": origin.project_id, "job_id": origin.job_id, "provider": provider}
-                connection.execute(insert(batches).values(**new, state="collecting", created_at=now, added_at=now))
-            else:
-                batch_id = batch.id
-            flight = hashlib.sha256(f"batch/{provider}/{request_hash}".encode()).hexdigest()
-            call_id = self.ledger.intend(connection, origin, provider, model, request_hash, most, batch_id, flight)
-            connection.execute(insert(batch_requests).values(call_id=call_id, batch_id=batch_id, body=body))
-            more = {"requests": batches.c.requests + 1, "bytes": batches.c.bytes + size, "added_at": now}
-            connection.execute(update(batches).where(batches.c.id == batch_id).values(**more))
-        return call_id
 
-    def _raise_if_known(
-        self, connection: Connection, project_id: str, provider: str, request_hash: str, outdated: bool
-    ) -> None:
-        """In the transaction that adds the request: what was read before it may be out of date by now."""
-        equal = (calls.c.project_id == project_id) & (calls.c.request_hash == request_hash)
-        on_its_way = select(calls.c.id).where(equal, calls.c.provider == provider, calls.c.state == "intent").limit(1)
-        cached = select(answers.c.call_id).where(
-            answers.c.project_id == project_id, answers.c.request_hash == request_hash
-        )
-        if connection.execute(on_its_way).first() or not (outdated or connection.execute(cached).first() is None):
-            raise InFlight(request_hash)
+        def add(connection: Connection) -> str:
+            batch_id = _collecting(connection, origin, provider, size, room)
+            call_id = self.ledger.intend(
+                connection, origin, provider, model, request_hash, most,
+                batch_id=batch_id, flight=True, passed_over=passed_over,
+            )  # fmt: skip
+            connection.execute(insert(batch_requests).values(call_id=call_id, batch_id=batch_id, body=body))
+            more = {"requests": batches.c.requests + 1, "bytes": batches.c.bytes + size, "added_at": time.time()}
+            connection.execute(update(batches).where(batches.c.id == batch_id).values(**more))
+            return call_id
+
+        return self.ledger.reserving(add)
+
+    def take_out(self, project_id: str, request_hash: str) -> BatchRecord | None:
+        """Take a request out of a batch that is still collected, so that it can be sent by itself. Returns the batch that has it where
+        that is complete, and may have been sent."""
+        with writing(self.engine) as connection:
+            about = {"of_project": project_id, "of_flight": request_hash}
+            call = fetch_first(connection, CallRecord, _EQUAL, about)
+            if call is None:
+                return None
+            # in the order of `add`: the batch, the call, the accounts
+            its_batch = select(batches).where(batches.c.id == call.batch_id).with_for_update()
+            batch = fetch_first(connection, BatchRecord, its_batch)
+            if batch is None or batch.state not in OPEN:
+                return None
+            if batch.state != "collecting":
+                return batch
+            if self.ledger.end_call(connection, call.id, "cancelled", NOTHING, error=TAKEN_OUT) is not None:
+                connection.execute(delete(batch_requests).where(batch_requests.c.call_id == call.id))
+                _shrink(connection, batch)
+        return None
 
     def find(self, project_id: str, step_id: str | None, provider: str, hashes: Sequence[str]) -> BatchedRequest | None:
         """The latest batch of the provider with this request, which has one of the hashes: any step's if it is unanswered, else
@@ -127,15 +128,19 @@ class BatchStore:
         with reading(self.engine) as connection:
             return fetch_all(connection, BatchRecord, select(batches).where(batches.c.state == "collecting"))
 
-    def ask(self, batch: BatchRecord) -> bool:
-        """Count a try to create it at the provider. False: another gateway has tried since the batch was read, or its state is another."""
-        same = (batches.c.id == batch.id) & (batches.c.state == batch.state) & (batches.c.asked == batch.asked)
-        with writing(self.engine) as connection:
-            return connection.execute(update(batches).where(same).values(asked=batch.asked + 1)).rowcount > 0
+    def ask(self, batch: BatchRecord, for_s: float) -> bool:
+        """Count a try to create it at the provider, and let it rest for so long that the try has ended by then. False: another gateway
+        has tried since the batch was read, or its state is another."""
+        values = {"asked": batch.asked + 1, "not_before": time.time() + for_s}
+        return self._change(_as_read(batch) & (batches.c.asked == batch.asked), values)
 
-    def note(self, batch_id: str, **values: Any) -> None:
+    def note(self, batch: BatchRecord, **values: Any) -> bool:
+        """False: its state has changed since it was read, by another gateway, and nothing is noted."""
+        return self._change(_as_read(batch), values)
+
+    def _change(self, which: ColumnElement[bool], values: Values) -> bool:
         with writing(self.engine) as connection:
-            connection.execute(update(batches).where(batches.c.id == batch_id).values(**values))
+            return connection.execute(update(batches).where(which).values(**values)).rowcount > 0
 
     def requests(self, batch_id: str) -> Iterator[tuple[str, Json]]:
         """(call id, body) of every request, a page at a time."""
@@ -191,3 +196,30 @@ class BatchStore:
             }
             values |= {"answered": answered.scalar_subquery()}
             connection.execute(update(batches).where(batches.c.id == batch_id).values(**values))
+
+
+def _collecting(connection: Connection, origin: CallOrigin, provider: str, size: int, room: tuple[int, int]) -> str:
+    """The batch that the job collects for the provider, or a new one where that has no room for a line of this size. The row stays locked."""
+    mine = select(batches).where(batches.c.job_id == origin.job_id, batches.c.provider == provider)
+    batch = fetch_first(connection, BatchRecord, mine.where(batches.c.state == "collecting").with_for_update())
+    if batch is not None:
+        if batch.requests < room[0] and batch.bytes + size <= room[1]:
+            return batch.id
+        connection.execute(update(batches).where(batches.c.id == batch.id).values(state="sealed"))
+    batch_id, now = f"batch-{uuid_utils.uuid7().hex}", time.time()
+    new = {"id": batch_id, "project_id": origin.project_id, "job_id": origin.job_id, "provider": provider}
+    connection.execute(insert(batches).values(**new, state="collecting", created_at=now, added_at=now))
+    return batch_id
+
+
+def _shrink(connection: Connection, batch: BatchRecord) -> None:
+    """By one request. A batch without any is removed: there is nothing to send."""
+    this = batches.c.id == batch.id
+    if batch.requests > 1:
+        connection.execute(update(batches).where(this).values(requests=batch.requests - 1))
+    else:
+        connection.execute(delete(batches).where(this))
+
+
+def _as_read(batch: BatchRecord) -> ColumnElement[bool]:
+    return (batches.c.id == batch.id) & (batches.c.state == batch.state)

@@ -4,14 +4,12 @@ The intent's transaction also reserves the call's maximum cost in its budgets (a
 """
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import uuid_utils
 from sqlalchemy import Connection, Engine, bindparam, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
 
 from shared.contracts.distillation import Budget
 from shared.contracts.jobs import Usage
@@ -25,9 +23,11 @@ from shared.ledger.accounts import (
     ONE_CALL,
     Amount,
     Limits,
+    NotOpened,
     SharedBudget,
     day_account,
     end,
+    end_lost,
     give_job,
     hold,
     job_account,
@@ -35,6 +35,8 @@ from shared.ledger.accounts import (
     key_of_job,
     limits_of,
     month_account,
+    open_account,
+    paying,
     set_standing_limits,
     spent_so_far,
     standing_limits,
@@ -48,6 +50,7 @@ MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 AT_ONCE = 500  # rows of one statement
+T = TypeVar("T")
 
 
 class CallOrigin(NamedTuple):
@@ -69,15 +72,24 @@ class Cost(NamedTuple):
     cached_input_tokens: int = 0
 
 
+class KeptAnswer(NamedTuple):
+    """A cached answer. call_id: the call that it was paid for with."""
+
+    call_id: str
+    response: Json
+
+
 class InFlight(Exception):
-    """An equal request is on its way, or was answered just now."""
+    """An equal request is on its way, by itself or in a batch, or was answered just now."""
 
 
 _CALL = select(calls).where(calls.c.id == bindparam("of_call")).with_for_update()
-FLIGHT = "ux_ledger_flight"
-_FLIES = select(calls.c.id).where(
-    calls.c.project_id == bindparam("of_project"), calls.c.flight == bindparam("of_flight"), calls.c.state == "intent"
+OPEN_FLIGHT = (
+    (calls.c.project_id == bindparam("of_project"))
+    & (calls.c.flight == bindparam("of_flight"))
+    & (calls.c.state == "intent")
 )
+_FLIES = select(calls.c.id).where(OPEN_FLIGHT, calls.c.batch_id.is_(None))
 _KEPT = select(answers.c.call_id).where(
     answers.c.project_id == bindparam("of_project"), answers.c.request_hash == bindparam("of_flight")
 )
@@ -105,32 +117,42 @@ class Ledger:
         request_hash: str,
         most: Amount = ONE_CALL,
         flight: bool = False,
-        outdated: bool = False,
-        own: Sequence[str] = (),
+        passed_over: Sequence[str] = (),
     ) -> str:
-        """Commit the intent before the request is sent; returns the call's id. most: its maximum cost. flight: equal requests are to be
-        one call, whichever gateway sends it. outdated: an answer that is cached does not count; own: nor one of these calls, its former attempts.
+        """Commit the intent before the request is sent; returns the call's id. most: its maximum cost. flight, passed_over: see `intend`.
 
         Raises BudgetExceeded if a budget does not allow it, RoomHeld if it may once other calls have ended, InFlight.
         """
-        with one_flight(request_hash), writing(self.engine) as connection:
-            if flight:
-                self._raise_if_known(connection, origin.project_id, request_hash, outdated, own)
-            hash_of_flight = request_hash if flight else None
-            return self.intend(connection, origin, provider, model, request_hash, most, flight=hash_of_flight)
+        return self.reserving(
+            lambda connection: self.intend(
+                connection, origin, provider, model, request_hash, most, flight=flight, passed_over=passed_over
+            )
+        )
+
+    def reserving(self, deed: Callable[[Connection], T]) -> T:
+        """The result of a transaction that calls `intend`. It begins anew when an account that it needs has been opened."""
+        while True:
+            try:
+                with writing(self.engine) as connection:
+                    return deed(connection)
+            except NotOpened as missing:
+                with writing(self.engine) as connection:
+                    open_account(connection, missing.account_id, Limits())
 
     def flies(self, project_id: str, request_hash: str) -> bool:
-        """Whether a request is on its way."""
+        """Whether a request is on its way by itself."""
         with reading(self.engine) as connection:
             return connection.execute(_FLIES, {"of_project": project_id, "of_flight": request_hash}).first() is not None
 
-    def _raise_if_known(
-        self, connection: Connection, project_id: str, request_hash: str, outdated: bool, own: Sequence[str]
-    ) -> None:
-        about = {"of_project": project_id, "of_flight": request_hash}
-        flies = connection.execute(_FLIES, about).first() is not None
-        answered_by = None if outdated else connection.execute(_KEPT, about).scalar_one_or_none()
-        if flies or (answered_by is not None and answered_by not in own):
+    def _claim(self, connection: Connection, row: Values, passed_over: Sequence[str]) -> None:
+        """Write the intent of a request of which one is open at a time. From then on nobody else can answer it, so only now it is known
+        whether somebody has. Raises InFlight."""
+        request_hash = row["request_hash"]
+        if insert_once(connection, calls, row | {"flight": request_hash}) is None:
+            raise InFlight(request_hash)
+        about = {"of_project": row["project_id"], "of_flight": request_hash}
+        answered_by = connection.execute(_KEPT, about).scalar_one_or_none()
+        if answered_by is not None and answered_by not in passed_over:
             raise InFlight(request_hash)
 
     def intend(
@@ -141,11 +163,14 @@ class Ledger:
         model: str,
         request_hash: str,
         most: Amount,
+        *,
         batch_id: str | None = None,
-        flight: str | None = None,
+        flight: bool = False,
+        passed_over: Sequence[str] = (),
     ) -> str:
-        """As `begin`, inside a transaction of the ledger. batch_id: the batch that will send it. flight: one call with this is open at a
-        time; a second one raises IntegrityError."""
+        """As `begin`, inside a transaction of the ledger, which has not moved an account yet. batch_id: the batch that will send it.
+        flight: equal requests are to be one call, whichever gateway sends it, by itself or in a batch. passed_over: calls whose cached
+        answers do not count: its former attempts, and one whose answer is outdated."""
         call_id = f"call-{uuid_utils.uuid7().hex}"
         now = time.time()
         key_id = key_of_job(connection, origin.job_id)
@@ -161,8 +186,11 @@ class Ledger:
             "batch_id": batch_id,
             "key_id": key_id,
             "gateway": self.gateway,
-            "flight": flight,
         }
+        if flight:
+            self._claim(connection, row, passed_over)
+        else:
+            connection.execute(insert(calls).values(**row))
         limits = {
             month_account(origin.project_id, now): self.project_limits,
             day_account(origin.project_id, now): standing_limits(connection, origin.project_id),
@@ -170,8 +198,7 @@ class Ledger:
         if key_id is not None:
             limits[key_account(key_id, now)] = standing_limits(connection, key_id)
         limited = {account_id: most for account_id, most in limits.items() if any_limit(most)}
-        hold(connection, _accounts(origin.project_id, origin.job_id, key_id, now), most, limited)
-        connection.execute(insert(calls).values(**row))
+        hold(connection, paying(origin.project_id, origin.job_id, key_id, now), most, limited)
         return call_id
 
     def settle(
@@ -189,47 +216,60 @@ class Ledger:
         cost None: unknown, so the reservation counts as spent. All zeros: free, and no budget counts the call. Settling again
         changes nothing, so that it may be repeated after a lost connection.
         """
-        now, paid = time.time(), None
-        values: Values = {
-            "state": "settled",
-            "outcome": outcome,
-            "latency_ms": latency_ms,
-            "error": error and masked(error),
-        }
-        values |= {"settled_at": now}
-        if cost is not None:
-            values |= cost._asdict() | {"reserved_usd": 0.0, "reserved_tokens": 0}
-            paid = Amount(cost.usd, cost.input_tokens + cost.output_tokens, int(any(cost)))
         with writing(self.engine) as connection:
-            call = fetch_one(connection, CallRecord, _CALL, {"of_call": call_id})
-            if call.state == "settled":
-                return
-            connection.execute(_SETTLED, {"of_call": call_id} | values)
-            held = _held(call)
-            mine = _accounts(call.project_id, call.job_id, call.key_id, call.created_at)
-            end(connection, mine, held, held if paid is None else paid, unheld=call.state != "intent")
-            if keep is not None:
+            call = self.end_call(connection, call_id, outcome, cost, latency_ms=latency_ms, error=error)
+            if call is not None and keep is not None:
                 key = {"project_id": call.project_id, "request_hash": call.request_hash}
                 # an answer from before the call began did not count, or the call would not have been made
                 about = {"of_project": call.project_id, "of_flight": call.request_hash}
                 connection.execute(_OUTDATED, about | {"begun_at": call.created_at})
                 # of two equal requests at once the first answer stays; both were paid for
-                insert_once(connection, answers, key | {"call_id": call_id, "response": keep, "created_at": now})
+                made = {"call_id": call_id, "response": keep, "created_at": time.time()}
+                insert_once(connection, answers, key | made)
+
+    def end_call(
+        self,
+        connection: Connection,
+        call_id: str,
+        outcome: str,
+        cost: Cost | None,
+        *,
+        latency_ms: float | None = None,
+        error: str | None = None,
+    ) -> CallRecord | None:
+        """As `settle`, inside a transaction of the ledger; returns the call as it was. None: it was settled before."""
+        values: Values = {
+            "state": "settled",
+            "outcome": outcome,
+            "latency_ms": latency_ms,
+            "error": error and masked(error),
+            "settled_at": time.time(),
+        }
+        call = fetch_one(connection, CallRecord, _CALL, {"of_call": call_id})
+        if call.state == "settled":
+            return None
+        held = paid = _held(call)
+        if cost is not None:
+            values |= cost._asdict() | {"reserved_usd": 0.0, "reserved_tokens": 0}
+            paid = Amount(cost.usd, cost.input_tokens + cost.output_tokens, int(any(cost)))
+        connection.execute(_SETTLED, {"of_call": call_id} | values)
+        end(connection, _paying(call), held, paid, unheld=call.state != "intent")
+        return call
 
     def kept(
         self, project_id: str, request_hash: str, *, former: str | None = None, provider: str | None = None
-    ) -> Json | None:
+    ) -> KeptAnswer | None:
         """The cached answer to an equal request of the project, if any.
 
         former: the request's hash of the time when the provider was no part of it; such an answer counts where `provider` paid
         for it.
         """
-        mine = select(answers.c.response).where(answers.c.project_id == project_id)
+        mine = select(answers.c.call_id, answers.c.response).where(answers.c.project_id == project_id)
         with reading(self.engine) as connection:
-            answer = connection.execute(mine.where(answers.c.request_hash == request_hash)).scalar_one_or_none()
+            answer = fetch_first(connection, KeptAnswer, mine.where(answers.c.request_hash == request_hash))
             if answer is None and former is not None:
                 paid = mine.join(calls, calls.c.id == answers.c.call_id).where(calls.c.provider == provider)
-                answer = connection.execute(paid.where(answers.c.request_hash == former)).scalar_one_or_none()
+                answer = fetch_first(connection, KeptAnswer, paid.where(answers.c.request_hash == former))
         return answer
 
     def forget(self, project_id: str, examples: Sequence[str]) -> int:
@@ -282,9 +322,7 @@ class Ledger:
         with writing(self.engine) as connection:
             unsettled = update(calls).where(of_nobody)
             lost = fetch_all(connection, CallRecord, unsettled.values(state="unknown", settled_at=now).returning(calls))
-            for call in lost:
-                mine = _accounts(call.project_id, call.job_id, call.key_id, call.created_at)
-                end(connection, mine, _held(call), _held(call), unheld=False)
+            end_lost(connection, [(_paying(call), _held(call)) for call in lost])
             if starting and not connection.execute(select(others(now, self.gateway))).scalar_one():
                 rebuilt = accounts.c.id.like("project/%") | accounts.c.id.like("key/%")
                 connection.execute(delete(accounts).where(rebuilt))
@@ -350,26 +388,12 @@ class Ledger:
         return {phase or "": usage_of(tuple(totals)) for phase, *totals in rows}
 
 
-@contextmanager
-def one_flight(request_hash: str) -> Iterator[None]:
-    """Around the transaction that opens a call. Raises InFlight where an equal one was opened at the same moment, which PostgreSQL
-    lets happen."""
-    try:
-        yield
-    except IntegrityError as error:
-        if FLIGHT in str(error) or "ledger_calls.flight" in str(error):
-            raise InFlight(request_hash) from None
-        raise
-
-
 def any_limit(limits: Limits) -> bool:
     return any(limit is not None for limit in limits)
 
 
-def _accounts(project_id: str, job_id: str | None, key_id: str | None, at: float) -> list[str]:
-    """The accounts that pay a call, always in this order, so that transactions cannot deadlock."""
-    of_job = ([job_account(job_id)] if job_id else []) + ([key_account(key_id, at)] if key_id else [])
-    return [*of_job, day_account(project_id, at), month_account(project_id, at)]
+def _paying(call: CallRecord) -> list[str]:
+    return paying(call.project_id, call.job_id, call.key_id, call.created_at)
 
 
 def _held(call: CallRecord) -> Amount:

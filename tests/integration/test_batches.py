@@ -141,6 +141,31 @@ async def test_the_same_request_many_times_at_once_is_in_a_batch_once(case: Case
     assert case.computed() == 3
 
 
+async def test_a_request_that_waits_for_a_batch_is_sent_once_when_it_is_asked_for_by_itself(case: Case):
+    """While the batch is collected it is taken out of that; later its answer comes with the batch."""
+    headers = origin_headers(case.project, "of-one-in-a-hurry", "live", "distill")
+    async with GatewayClient(case.gateway.url, TOKEN, headers) as live:
+
+        async def ask_alone(row: int) -> ChatReply:
+            return await live.chat(model="default", messages=ask(row), max_tokens=50, example_id=str(row))
+
+        case.teacher.set(batch_s=600.0)
+        await case.try_all([1, 2])
+        alone = await ask_alone(1)
+        (joined,) = await case.try_all([1])
+        assert isinstance(joined, ChatReply)
+        assert (joined.call_id, joined.cached, alone.cached) == (alone.call_id, True, False)
+        wait_until(lambda: case.states() == ["submitted"], 60, "submitted")
+        with pytest.raises(BatchPending, match=f"cancel job {case.job} to have it sent by itself"):
+            await ask_alone(2)
+        case.teacher.set(batch_s=0.0)
+        (answer,) = await case.answers([2])
+        assert ((await ask_alone(2)).call_id, case.computed()) == (answer.call_id, 2)
+    assert Counter((row.outcome, row.usd > 0) for row in case.rows()) == {
+        ("ok", True): 2, ("cancelled", False): 1, ("cached", False): 2,
+    }  # fmt: skip
+
+
 async def test_a_batch_whose_creation_was_not_heard_of_is_found_again(case: Case):
     case.teacher.fault("batch_lost", times=1)
     await case.answers(range(4))

@@ -28,20 +28,11 @@ from shared.jobs.chat_store import ChatFilter
 from shared.jobs.schema import Stores
 from shared.jobs.tables import DEFAULT_PROJECT, canary_counts, canary_units, recipe_chats
 from shared.jobs.webhook_store import MOST
-from shared.ledger.accounts import Amount
-from shared.ledger.batch_store import BatchStore
-from shared.ledger.learned_store import LearnedStore
-from shared.ledger.store import CallOrigin, InFlight, Ledger, open_ledger
 from tests.fakes.interleaving import Ended, held_after
 from tests.integration.test_store_races import at_once
 
 BASE = ModelRef(base="tiny", base_hash="b")
 EVERY = ChatFilter()
-
-
-@pytest.fixture
-def ledger(database_url: str) -> Ledger:
-    return open_ledger(database_url)
 
 
 def version(stores: Stores, job: Any, digit: str) -> Any:
@@ -363,45 +354,3 @@ def test_a_budget_keeps_what_another_change_has_set_since_the_job_was_read(store
     stores.jobs.change(job, Budget(max_usd=3), None)
     request = JobRequest.model_validate(stores.jobs.change(job, Budget(max_calls=7), None).request)
     assert (request.distillation.budget.max_usd, request.distillation.budget.max_calls) == (3, 7)
-
-
-# the ledger
-
-
-def test_two_gateways_batch_a_request_once(ledger: Ledger):
-    batches = BatchStore(ledger)
-
-    def add(step: str) -> str:
-        origin = CallOrigin("p", "j", step, "distill", "1")
-        return batches.add(origin, "default", "m", "hash", Amount(0.5, 10), {"messages": []}, 10, (100, 1000))
-
-    one, other = held_after(ledger.engine, "INSERT INTO ledger_calls", lambda: add("step-0"), lambda: add("step-1"))
-    assert one.error is None
-    refused(other, InFlight)
-    (batch,) = batches.collecting()
-    assert batch.requests == 1
-
-
-def test_two_gateways_that_lead_for_a_moment_make_a_batch_at_the_provider_once(ledger: Ledger):
-    batches = BatchStore(ledger)
-    batches.add(CallOrigin("p", "j", "s"), "default", "m", "h", Amount(0.5, 10), {}, 10, (100, 1000))
-    batches.seal(time.time())
-    (batch,) = batches.due()
-    assert sorted(at_once(*[lambda: batches.ask(batch)] * 2)) == [False, True]
-    (batch,) = batches.due()
-    assert batches.ask(batch), "a later try"
-
-
-def test_two_gateways_learn_of_a_provider(ledger: Ledger):
-    store = LearnedStore(ledger.engine)
-    ended(
-        *held_after(
-            ledger.engine,
-            "ledger_learned",
-            lambda: store.save("p", "s", {"by": 1}),
-            lambda: store.save("p", "s", {"by": 2}),
-        )
-    )
-    assert store.load("p", "s") == {"by": 2}
-    store.save("p", "s", None)
-    assert store.load("p", "s") is None

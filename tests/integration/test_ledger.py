@@ -19,7 +19,7 @@ def test_a_paid_answer_is_kept_and_counted(ledger: Ledger):
     call = ledger.begin(origin, "default", "big", "h1")
     assert ledger.kept("p1", "h1") is None
     ledger.settle(call, "ok", Cost(10, 5, 0.25), latency_ms=3.0, keep={"answer": "a\u0000"})
-    assert ledger.kept("p1", "h1") == {"answer": "a\u0000"}
+    assert ledger.kept("p1", "h1") == (call, {"answer": "a\u0000"})
     assert ledger.kept("p2", "h1") is None
     ledger.note_cached(origin._replace(phase="iterate"), "default", "big", "h1", saved_usd=0.25)
     used = Usage(teacher_calls=1, input_tokens=10, output_tokens=5, usd_spent=0.25)
@@ -32,7 +32,7 @@ def test_the_same_question_twice_keeps_the_first_answer(ledger: Ledger):
     calls = [ledger.begin(CallOrigin("p1", "j1"), "default", "big", "h1") for _ in range(2)]
     for n, call in enumerate(calls):
         ledger.settle(call, "ok", Cost(1, 1, 1.0), keep={"n": n})
-    assert ledger.kept("p1", "h1") == {"n": 0}
+    assert ledger.kept("p1", "h1") == (calls[0], {"n": 0})
     assert ledger.usage("j1").usd_spent == 2.0
 
 
@@ -43,21 +43,21 @@ def test_an_answer_that_no_longer_counts_is_replaced_by_the_next_one(ledger: Led
     refused = ledger.begin(origin, "default", "big", "h1", flight=True)
     ledger.settle(refused, "filtered", Cost(), keep={"refused": "not today"})
     if batch:
-        call = batches.add(origin, "default", "big", "h1", Amount(0.5, 10), {}, 10, (100, 1000), outdated=True)
+        call = batches.add(origin, "default", "big", "h1", Amount(0.5, 10), {}, 10, (100, 1000), [refused])
         batches.answered(call, "ok", Cost(1, 1, 1.0), {"n": 1}, keep=True)
     else:
-        call = ledger.begin(origin, "default", "big", "h1", flight=True, outdated=True)
+        call = ledger.begin(origin, "default", "big", "h1", flight=True, passed_over=[refused])
         ledger.settle(call, "ok", Cost(1, 1, 1.0), keep={"n": 1})
-    assert ledger.kept("p1", "h1") == {"n": 1}
+    assert ledger.kept("p1", "h1") == (call, {"n": 1})
 
 
 def test_a_request_is_not_batched_again_after_it_was_asked_for_elsewhere(ledger: Ledger):
     """Whoever adds it has looked for an answer before, and may have looked too early."""
     batches, body, size, capacity = BatchStore(ledger), {"messages": []}, 10, (100, 1000)
 
-    def add(step: str, outdated: bool = False) -> str:
+    def add(step: str, *passed_over: str) -> str:
         origin = CallOrigin("p", "j", step, "distill", "1")
-        return batches.add(origin, "default", "m", "hash", Amount(0.5, 10), body, size, capacity, outdated)
+        return batches.add(origin, "default", "m", "hash", Amount(0.5, 10), body, size, capacity, passed_over)
 
     call = add("step-0")
     with pytest.raises(InFlight):
@@ -65,7 +65,7 @@ def test_a_request_is_not_batched_again_after_it_was_asked_for_elsewhere(ledger:
     batches.answered(call, "ok", Cost(10, 5, 0.25), {"choices": []}, keep=True)
     with pytest.raises(InFlight):
         add("step-1")
-    add("step-1", outdated=True)
+    add("step-1", call)
     live = ledger.begin(CallOrigin("p", "j", "step-2"), "default", "m", "live", flight=True)
     with pytest.raises(InFlight):
         batches.add(CallOrigin("p", "j", "step-3"), "default", "m", "live", Amount(0.5, 10), body, size, capacity)

@@ -2,6 +2,7 @@
 limits."""
 
 import tempfile
+import time
 from pathlib import Path
 
 from hypothesis import settings
@@ -84,7 +85,7 @@ class Accounts(RuleBasedStateMachine):
         call = data.draw(st.sampled_from(sorted(self.in_batches & self.open_calls.keys())))
         with reading(self.ledger.engine) as connection:
             batch = connection.execute(select(calls.c.batch_id).where(calls.c.id == call)).scalar_one()
-        self.batches.note(batch, state="sealed")
+        self.batches.seal(time.time())
         for ended in self.batches.open_calls(batch):
             del self.open_calls[ended]
         self.batches.end(batch, "expired", None)

@@ -9,14 +9,15 @@ from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import MetaData, inspect
+from sqlalchemy import MetaData, insert, inspect, select
 from sqlalchemy.exc import IntegrityError
 
 from shared.contracts.jobs import JobKind
-from shared.db.engine import engine_for, upgrade, writing
+from shared.db.engine import engine_for, reading, upgrade, writing
 from shared.jobs import schema
 from shared.jobs.tables import metadata as jobs_metadata
 from shared.ledger import store
+from shared.ledger.tables import calls
 from shared.ledger.tables import metadata as ledger_metadata
 
 SCHEMAS = [
@@ -100,3 +101,23 @@ def test_rows_outlive_the_table_that_is_made_anew_for_other_kinds_of_jobs(databa
     assert (row.request, row.file_id, row.created_at, row.result) == ({"seed": 7}, "f", 1.5, None)
     with pytest.raises(IntegrityError), writing(engine) as connection:
         connection.exec_driver_sql("DELETE FROM jobs")  # its event still refers to it
+
+
+def test_an_open_call_of_a_batch_flies_as_one_that_is_sent_by_itself_does(database_url: str):
+    """A batch of the days before takes up to a day. What is asked for twice on its eve stays two calls."""
+    engine, config = engine_for(database_url), Config()
+    config.set_main_option("script_location", str(store.MIGRATIONS))
+    rows = [("old", "h1", "b", "b1"), ("twice", "h2", "b", "b2"), ("alone", "h2", None, "h2")]
+    with writing(engine) as connection:
+        config.attributes |= {"connection": connection, "version_table": "alembic_version_ledger"}
+        command.upgrade(config, "0028")
+        for call_id, request_hash, batch_id, flight in rows:
+            new = insert(calls).values(
+                id=call_id, project_id="p", provider="a", model="m", request_hash=request_hash, state="intent",
+                batch_id=batch_id, flight=flight, created_at=1.0,
+            )  # fmt: skip
+            connection.execute(new)
+    store.open_ledger(database_url)
+    with reading(engine) as connection:
+        flights = connection.execute(select(calls.c.id, calls.c.flight)).all()
+    assert {tuple(row) for row in flights} == {("old", "h1"), ("twice", "b2"), ("alone", "h2")}

@@ -193,7 +193,7 @@ def test_two_equal_calls_are_both_settled(database_url: str):
     assert ledger.usage("j").usd_spent == 4.0
     kept = ledger.kept("p", "h")
     assert kept is not None
-    assert kept["by"] in calls
+    assert kept.response["by"] in calls
 
 
 def test_a_worker_beats_from_two_places(stores: Stores):

@@ -9,12 +9,13 @@ import asyncio
 import json
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from services.strong_model.gateway import completions, errors, metrics
 from services.strong_model.gateway.adapt import Rule
-from services.strong_model.gateway.batch_client import BatchClient, line_of
+from services.strong_model.gateway.batch_client import TIMEOUT_S, BatchClient, line_of
+from services.strong_model.gateway.batch_progress import batch_progress
 from services.strong_model.gateway.chain import Gateway
 from services.strong_model.gateway.completions import Completion, Identity
 from services.strong_model.gateway.errors import ProviderError
@@ -31,6 +32,7 @@ from shared.platform.log import get_logger
 
 log = get_logger(__name__)
 TICK_S = 1.0
+CREATE_S = TIMEOUT_S + 5.0  # after that a try to create a batch has ended, whoever made it
 UNAVAILABLE_S = 10.0  # until the provider is asked again after an error
 QUEUE_FULL = frozenset({"token_limit_exceeded"})  # codes of a provider whose queue is full: it takes the batch later
 QUEUE_FULL_S = 300.0
@@ -88,24 +90,24 @@ class Batches:
             # the request first: an answer is cached in the transaction that settles it
             request = self.store.find(origin.project_id, origin.step_id, provider.name, (key, former))
             kept = self.ledger.kept(origin.project_id, key, former=former, provider=provider.name)
-            cached = completions.usable(kept, provider)
-            outdated = kept is not None and cached is None
+            cached = completions.usable(kept.response, provider) if kept is not None else None
+            passed_over = [kept.call_id] if kept is not None and cached is None else []
             if cached is not None and completions.REFUSED in cached:
                 return None
             if request is not None and request.call.state == "intent":
-                raise self._pending(provider, request.batch)
+                raise BatchPending(batch_progress(request.batch), again_in_s=self.poll_s)
             if request is not None and request.mine:
                 if request.batch.state == "failed" or request.call.outcome == FAILED:  # its calls are settled first
                     raise errors.batch_failed(provider, request.batch.error or request.call.error)
                 answer = request.answer or cached
                 if answer is None and self._other_now(provider, request):
-                    self._add(provider, body, origin, key, outdated)
+                    self._add(provider, body, origin, key, passed_over)
                     raise BatchPending(
                         "its request waits for another batch, as the provider wants it", again_in_s=self.poll_s
                     )
                 return answer
             if cached is None:
-                self._add(provider, body, origin, key, outdated)
+                self._add(provider, body, origin, key, passed_over)
                 raise BatchPending("its request waits for a batch to be filled", again_in_s=self.poll_s)
             return None
 
@@ -114,27 +116,17 @@ class Batches:
         refused = str(request.call.outcome).startswith("http_4") or request.call.outcome == "thought"
         return refused and self._negotiations[provider.name].learned.at > request.call.created_at
 
-    def _add(self, provider: Provider, body: Json, origin: CallOrigin, digest: str, outdated: bool) -> None:
+    def _add(self, provider: Provider, body: Json, origin: CallOrigin, digest: str, passed_over: Sequence[str]) -> None:
         sent = self._negotiations[provider.name].adapt(body, batch=True).sent
         most = completions.most(provider.in_batches(), sent)
         capacity = (self.settings.batch_requests, self.settings.batch_bytes)
         size = len(line_of("call-" + "0" * 32, sent))
         try:
-            self.store.add(origin, provider.name, provider.model, digest, most, sent, size, capacity, outdated)
+            self.store.add(origin, provider.name, provider.model, digest, most, sent, size, capacity, passed_over)
         except InFlight:
             raise BatchPending("an equal request is on its way", again_in_s=self.poll_s) from None
         except RoomHeld:
             raise BatchPending("its budget is held by calls on their way", again_in_s=self.poll_s) from None
-
-    def _pending(self, provider: Provider, batch: BatchRecord) -> BatchPending:
-        if batch.state != "submitted":
-            state = f"a batch of {batch.requests} requests is collected for provider {provider.name!r}"
-        else:
-            done = f"{batch.answered} of {batch.requests} requests done"
-            minutes = (time.time() - batch.created_at) / 60
-            state = f"a batch at provider {provider.name!r}: {batch.remote_status}, {done} after {minutes:.0f} min"
-        error = f" ({batch.error})" if batch.error else ""
-        return BatchPending(state + error, again_in_s=self.poll_s)
 
     async def run_forever(self) -> None:
         while True:
@@ -184,17 +176,19 @@ class Batches:
         except ProviderError as failure:
             await self._refused(batch, failure)
             return
-        await self._note(batch, state="uploaded", remote_file=file_id, error=None)
+        if not await self._note(batch, state="uploaded", remote_file=file_id, error=None):
+            await self._delete_file(client, file_id)  # two gateways led for a moment
 
     async def _submit(self, client: BatchClient, batch: BatchRecord, over: bool) -> None:
-        """`asked` is committed before the request is sent: from then on the provider may have a batch whose id was lost."""
+        """`asked` is committed before the request is sent: from then on the provider may have a batch whose id was lost. Until that try
+        has ended nobody makes another one, or ends the batch as one that was not sent."""
         remote = await client.find(batch.id) if batch.asked else None
-        if remote is None and over:
-            await self._end(client, batch, "cancelled", "the job was over before the batch was sent")
-            return
         if remote is None:
-            if not await asyncio.to_thread(self.store.ask, batch):
+            if not await asyncio.to_thread(self.store.ask, batch, CREATE_S):
                 return  # two gateways led for a moment
+            if over:
+                await self._end(client, batch, "cancelled", "the job was over before the batch was sent")
+                return
             try:
                 remote = await client.create(batch.id, str(batch.remote_file))
             except ProviderError as failure:
@@ -259,10 +253,13 @@ class Batches:
         """Delete the provider's files once their content is here: they are the user's data."""
         await asyncio.to_thread(self.store.end, batch.id, outcome, error)
         for file_id in filter(None, (batch.remote_file, *files)):
-            try:
-                await client.delete_file(file_id)
-            except ProviderError as failure:
-                log.warning("a batch's file stays with the provider", file=file_id, error=failure.message)
+            await self._delete_file(client, file_id)
+
+    async def _delete_file(self, client: BatchClient, file_id: str) -> None:
+        try:
+            await client.delete_file(file_id)
+        except ProviderError as failure:
+            log.warning("a batch's file stays with the provider", file=file_id, error=failure.message)
 
     def _settle(self, provider: Provider, call_id: str, row: Json) -> Completion | Rule | None:
         """Returns what it teaches of the provider: the answer, or the change that its refusal asks for."""
@@ -306,5 +303,5 @@ class Batches:
         keep = completions.kept_refusal(failure, provider)
         self.ledger.settle(call_id, failure.outcome, failure.cost, error=failure.message, keep=keep)
 
-    async def _note(self, batch: BatchRecord, **values: Any) -> None:
-        await asyncio.to_thread(lambda: self.store.note(batch.id, **values))
+    async def _note(self, batch: BatchRecord, **values: Any) -> bool:
+        return await asyncio.to_thread(lambda: self.store.note(batch, **values))

@@ -49,7 +49,7 @@ class BudgetStage:
         await call.unless_stopped(self._all_written())
         call.raise_if_stopped()
         call.call_id = call_id = await self._reserve(attempts)
-        call.attempted.add(call_id)
+        call.passed_over.add(call_id)
         started = time.monotonic()
         try:
             completion = await proceed(attempts)
@@ -89,8 +89,7 @@ class BudgetStage:
                 call.request_hash,
                 most,
                 call.repeatable,
-                call.outdated,
-                tuple(call.attempted),
+                tuple(call.passed_over),
             )
         except InFlight:
             call.sent = False

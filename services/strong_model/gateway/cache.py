@@ -1,4 +1,8 @@
-"""The cache: the ledger holds the answer to each repeatable request of a project that was paid for once."""
+"""The cache: the ledger holds the answer to each repeatable request of a project that was paid for once.
+
+A request that another gateway has sent is waited for. One that waits in a batch is taken out of it and sent; once the batch is complete
+its answer comes with it, and the caller is to ask again later.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -6,8 +10,11 @@ from collections.abc import Awaitable, Callable
 from prometheus_client import Counter
 
 from services.strong_model.gateway import completions, metrics
+from services.strong_model.gateway.batch_progress import batch_progress
 from services.strong_model.gateway.call import Answer, Call
+from shared.contracts.errors import BatchPending
 from shared.contracts.json_types import Json
+from shared.ledger.batch_store import BatchStore
 from shared.ledger.store import CallOrigin, Cost, InFlight, Ledger
 
 LOOK_S = 0.25
@@ -15,14 +22,17 @@ WAITED = Counter("meteor_teacher_waited_total", "Requests that waited for an equ
 
 
 class Cache:
-    """Answers are written by the ledger, in the transaction that settles their call. send: the chain below."""
+    """Answers are written by the ledger, in the transaction that settles their call. send: the chain below. batch_poll_s: when a batch
+    is asked for again."""
 
-    def __init__(self, ledger: Ledger, send: Callable[[Call], Awaitable[Json]]):
+    def __init__(self, ledger: Ledger, send: Callable[[Call], Awaitable[Json]], batch_poll_s: float):
         self.ledger = ledger
+        self._batches = BatchStore(ledger)
+        self._batch_poll_s = batch_poll_s
         self._send = send
 
     async def __call__(self, call: Call) -> Answer:
-        """An equal request that another gateway has sent is waited for, as the coalescer does inside this one."""
+        """Raises BatchPending where a batch that may have been sent has the request."""
         while True:
             if call.repeatable and (kept := await self._kept(call)) is not None:
                 completions.raise_if_refused(kept)
@@ -31,21 +41,32 @@ class Cache:
             try:
                 return Answer(await self._send(call), cached=False)
             except InFlight:
+                await self._not_in_batch(call)
                 WAITED.inc()
                 await call.unless_stopped(self._landed(call))
 
     async def _kept(self, call: Call) -> Json | None:
         provider = call.providers[0]
-        body = await asyncio.to_thread(
+        kept = await asyncio.to_thread(
             self.ledger.kept,
             call.origin.project_id,
             call.request_hash,
             former=call.former_hash,
             provider=provider.name,
         )
-        answer = completions.usable(body, provider)
-        call.outdated = body is not None and answer is None
+        if kept is None:
+            return None
+        answer = completions.usable(kept.response, provider)
+        if answer is None:
+            call.passed_over.add(kept.call_id)
         return answer
+
+    async def _not_in_batch(self, call: Call) -> None:
+        batch = await asyncio.to_thread(self._batches.take_out, call.origin.project_id, call.request_hash)
+        if batch is not None:
+            way_out = f"cancel job {batch.job_id} to have it sent by itself"
+            message = f"an equal request waits in a batch: {batch_progress(batch)}; {way_out}"
+            raise BatchPending(message, again_in_s=self._batch_poll_s)
 
     async def _landed(self, call: Call) -> None:
         """Until no gateway has the request on its way. One that was killed loses it with its lease."""

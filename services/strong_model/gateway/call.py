@@ -46,7 +46,7 @@ class Call:
     chunks: of a streamed call, then None. delivered: a chunk was handed out, so the request cannot be sent again.
     sent: an attempt is on its way, or its end is being written. ended: only the latter, so that nothing stops the call: equal
     requests wait for the answer that is there already, and do not pay for another one.
-    outdated: an answer is cached that no longer counts. attempted: the ids of its attempts so far.
+    passed_over: calls whose cached answers do not count for it: its attempts so far, and one whose answer is outdated.
     """
 
     providers: Sequence[Provider]
@@ -59,8 +59,7 @@ class Call:
     waiting: set[int] = field(default_factory=set)
     sent: bool = False
     ended: bool = False
-    outdated: bool = False
-    attempted: set[str] = field(default_factory=set)
+    passed_over: set[str] = field(default_factory=set)
     delivered: bool = False
     call_id: str | None = None
     stopped: asyncio.Event = field(default_factory=asyncio.Event)

@@ -72,7 +72,7 @@ class Gateway:
             )
             for name in providers
         }
-        self.cache = Cache(ledger, Failover(retries))
+        self.cache = Cache(ledger, Failover(retries), settings.batch_poll.total_seconds())
         self.calls = Coalescer(self.cache, providers)
 
     def status(self, name: str) -> ProviderStatus:

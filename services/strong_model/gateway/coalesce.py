@@ -14,12 +14,13 @@ from services.strong_model.gateway import completions
 from services.strong_model.gateway.call import Answer, Call, Ticket, WaitingCaller
 from services.strong_model.gateway.errors import ProviderError
 from services.strong_model.gateway.providers import Provider
-from shared.contracts.errors import BudgetExceeded, Cancelled
+from shared.contracts.errors import BatchPending, BudgetExceeded, Cancelled
 from shared.contracts.json_types import Json
 from shared.ledger.store import CallOrigin
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
+EXPECTED = (ProviderError, BudgetExceeded, BatchPending, Cancelled)  # ends of a call that its callers are told of
 JOINED = Counter("meteor_teacher_joined_total", "Requests that joined an equal one in flight")
 
 
@@ -89,5 +90,5 @@ class Coalescer:
         if call.chunks is not None:
             call.chunks.put_nowait(None)
         error = None if task.cancelled() else task.exception()  # retrieved even when nobody waits any more
-        if error is not None and not isinstance(error, ProviderError | BudgetExceeded | Cancelled):
+        if error is not None and not isinstance(error, EXPECTED):
             log.error("call failed unexpectedly", call_id=call.call_id, error=repr(error), exc_info=error)

@@ -42,11 +42,11 @@ class Habits(NamedTuple):
 CERTAIN = Habits()
 
 
-def usable(kept: Json | None, provider: Provider) -> Json | None:
+def usable(kept: Json, provider: Provider) -> Json | None:
     """A cached answer or refusal of the provider's, the answer in today's form. None where it no longer counts: a refusal that is
     over, or an answer of the time when unreadable ones were cached as well."""
-    if kept is None or REFUSED in kept:
-        return None if kept is None or is_over(kept) else kept
+    if REFUSED in kept:
+        return None if is_over(kept) else kept
     try:
         answer = normalised(kept, tuple(provider.finished_by))
     except (Failed, Blocked, Unreadable):
