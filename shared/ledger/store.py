@@ -280,13 +280,14 @@ class Ledger:
             for start in range(0, len(examples), AT_ONCE):
                 part = examples[start : start + AT_ONCE]
                 of_rows = (calls.c.project_id == project_id) & calls.c.example_id.in_(part)
+                # in the order of `settle`: the calls, the answers
+                connection.execute(update(calls).where(of_rows).values(error=None))
                 hashes = select(calls.c.request_hash).where(of_rows)
                 mine = (answers.c.project_id == project_id) & answers.c.request_hash.in_(hashes)
                 gone += connection.execute(delete(answers).where(mine)).rowcount
                 ids = select(calls.c.id).where(of_rows)
                 ended = batch_requests.c.body.is_(None)  # an open batch still needs its requests
                 connection.execute(delete(batch_requests).where(batch_requests.c.call_id.in_(ids), ended))
-                connection.execute(update(calls).where(of_rows).values(error=None))
         return gone
 
     def note_cached(

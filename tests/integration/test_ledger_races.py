@@ -213,6 +213,26 @@ def test_a_newer_answer_is_not_paid_again_by_who_has_read_an_outdated_one(ledger
     assert ledger.kept("p", "hash") == (newer, {"n": 1})
 
 
+def test_an_answer_that_is_being_stored_is_forgotten_with_its_row(ledger: Ledger):
+    """Both lock the call before the answer; else PostgreSQL ends one of the two as a deadlock."""
+    origin = CallOrigin("p", "j", example_id="row")
+
+    def begin(*passed_over: str) -> str:
+        return ledger.begin(origin, "default", "m", "hash", MOST, flight=True, passed_over=passed_over)
+
+    outdated = begin()
+    ledger.settle(outdated, "filtered", Cost(), keep={"refused": "not today"})
+    call = begin(outdated)
+    made = held_after(
+        ledger.engine,
+        "UPDATE ledger_calls",
+        lambda: ledger.settle(call, "ok", PAID, keep={"text": "of a person"}),
+        lambda: ledger.forget("p", ["row"]),
+    )
+    assert [(one.value, one.error) for one in made] == [(None, None), (1, None)]
+    assert ledger.kept("p", "hash") is None
+
+
 def test_who_led_for_a_moment_changes_no_batch_that_went_on(ledger: Ledger):
     batches = BatchStore(ledger)
     batched(ledger)

@@ -10,6 +10,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from services.strong_model.gateway import completions, errors, metrics
@@ -33,6 +34,7 @@ from shared.platform.log import get_logger
 log = get_logger(__name__)
 TICK_S = 1.0
 CREATE_S = TIMEOUT_S + 5.0  # after that a try to create a batch has ended, whoever made it
+END_S = 600.0  # after that all calls of a batch that was not sent are settled
 UNAVAILABLE_S = 10.0  # until the provider is asked again after an error
 QUEUE_FULL = frozenset({"token_limit_exceeded"})  # codes of a provider whose queue is full: it takes the batch later
 QUEUE_FULL_S = 300.0
@@ -184,7 +186,7 @@ class Batches:
         has ended nobody makes another one, or ends the batch as one that was not sent."""
         remote = await client.find(batch.id) if batch.asked else None
         if remote is None:
-            if not await asyncio.to_thread(self.store.ask, batch, CREATE_S):
+            if not await asyncio.to_thread(self.store.ask, batch, END_S if over else CREATE_S):
                 return  # two gateways led for a moment
             if over:
                 await self._end(client, batch, "cancelled", "the job was over before the batch was sent")
@@ -192,7 +194,7 @@ class Batches:
             try:
                 remote = await client.create(batch.id, str(batch.remote_file))
             except ProviderError as failure:
-                await self._refused(batch, failure)
+                await self._refused(replace(batch, asked=batch.asked + 1), failure)
                 return
         log.info("batch submitted", batch=batch.id, remote=remote["id"], requests=batch.requests)
         await self._note(
@@ -204,6 +206,8 @@ class Batches:
         """The batch fails where the request, the key or the account is at fault; other errors are tried again."""
         if failure.most_attempts > errors.NEVER:
             raise failure
+        if not await asyncio.to_thread(self.store.ask, batch, END_S):
+            return  # another gateway has sent it
         log.error("batch refused", batch=batch.id, error=failure.message)
         await asyncio.to_thread(self.store.end, batch.id, FAILED, failure.message, failed=True)
 
