@@ -128,6 +128,38 @@ class BatchStore:
         with reading(self.engine) as connection:
             return fetch_all(connection, BatchRecord, select(batches).where(batches.c.state == "collecting"))
 
+    def begin_upload(self, batch: BatchRecord) -> bool:
+        """Count a try to upload its file. False: another gateway has tried since the batch was read, or its state is another."""
+        return self._change(_as_read(batch) & (batches.c.uploads == batch.uploads), {"uploads": batch.uploads + 1})
+
+    def uploaded(self, batch_id: str, file_id: str) -> bool:
+        """Note the provider's file. False: the batch has another one, or has ended, and this file is to be deleted."""
+        with writing(self.engine) as connection:
+            batch = _locked(connection, batch_id)
+            if batch.remote_file == file_id:
+                return True
+            first = batch.state == "sealed"
+            values = {"state": "uploaded", "remote_file": file_id, "error": None}
+            if not first:
+                values = {"leftover": [*(batch.leftover or ()), file_id]}
+            connection.execute(update(batches).where(batches.c.id == batch_id).values(**values))
+        return first
+
+    def leftovers(self) -> list[BatchRecord]:
+        """Batches of which the provider has files that nobody needs, oldest first."""
+        query = select(batches).where(batches.c.leftover.is_not(None)).order_by(batches.c.created_at)
+        with reading(self.engine) as connection:
+            return fetch_all(connection, BatchRecord, query)
+
+    def cleaned(self, batch: BatchRecord) -> None:
+        """What was left of it, as it was read, is gone."""
+        with writing(self.engine) as connection:
+            now = _locked(connection, batch.id)
+            more = [file for file in now.leftover or () if file not in (batch.leftover or ())]
+            ended_since = now.ended_at != batch.ended_at
+            left = more if more or ended_since else None
+            connection.execute(update(batches).where(batches.c.id == batch.id).values(leftover=left))
+
     def ask(self, batch: BatchRecord, for_s: float) -> bool:
         """Count a try to create it at the provider, and let it rest for so long that the try has ended by then. False: another gateway
         has tried since the batch was read, or its state is another."""
@@ -181,9 +213,17 @@ class BatchStore:
         self.ledger.settle(call_id, outcome, cost, keep=body if keep else None)
 
     def end(
-        self, batch_id: str, outcome: str, error: str | None, *, failed: bool = False, cost: Cost | None = NOTHING
+        self,
+        batch_id: str,
+        outcome: str,
+        error: str | None,
+        *,
+        failed: bool = False,
+        cost: Cost | None = NOTHING,
+        files: Sequence[str] = (),
     ) -> None:
-        """End a batch: unanswered calls get this outcome and cost, and the requests' texts are removed."""
+        """End a batch: unanswered calls get this outcome and cost, and the requests' texts are removed. files: the provider's, to be deleted
+        with the one that was uploaded: they are the user's data."""
         for call_id in self.open_calls(batch_id):
             self.ledger.settle(call_id, outcome, cost, error=error)
         with writing(self.engine) as connection:
@@ -195,6 +235,9 @@ class BatchStore:
                 "ended_at": time.time(),
             }
             values |= {"answered": answered.scalar_subquery()}
+            batch = _locked(connection, batch_id)
+            there = filter(None, (batch.remote_file, *(batch.leftover or ()), *files))
+            values |= {"leftover": list(dict.fromkeys(there))}
             connection.execute(update(batches).where(batches.c.id == batch_id).values(**values))
 
 
@@ -223,3 +266,7 @@ def _shrink(connection: Connection, batch: BatchRecord) -> None:
 
 def _as_read(batch: BatchRecord) -> ColumnElement[bool]:
     return (batches.c.id == batch.id) & (batches.c.state == batch.state)
+
+
+def _locked(connection: Connection, batch_id: str) -> BatchRecord:
+    return fetch_one(connection, BatchRecord, select(batches).where(batches.c.id == batch_id).with_for_update())

@@ -53,6 +53,8 @@ class BatchRecord:
     created_at: float
     added_at: float
     ended_at: float | None
+    uploads: int
+    leftover: list[str] | None
 
 
 @dataclass(frozen=True, slots=True)

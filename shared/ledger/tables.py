@@ -81,7 +81,17 @@ batches = Table(
     Column("created_at", Float, nullable=False),
     Column("added_at", Float, nullable=False),
     Column("ended_at", Float),
+    Column("uploads", Integer, nullable=False, server_default="0"),  # tries to give the provider its file
+    Column(
+        "leftover", JSON(none_as_null=True)
+    ),  # ids of the provider's files that are to be deleted; NULL: nothing is left to do
     Index("ix_ledger_batches_state", "state"),
+    Index(
+        "ix_ledger_batches_leftover",
+        "created_at",
+        sqlite_where=text("leftover IS NOT NULL"),
+        postgresql_where=text("leftover IS NOT NULL"),
+    ),
 )
 
 # Requests of batches. body: NULL once the batch has ended. answer: an answer that is not cached in `answers`.

@@ -31,12 +31,14 @@ class FakeBatches:
         self.allowed = allowed
         self.batch_s = 0.0
         self.files: dict[str, str] = {}
+        self.filenames: dict[str, str] = {}  # of uploaded ones
         self.batches: dict[str, dict[str, Any]] = {}
         self._numbers = itertools.count(1)
 
     def routes(self) -> list[Route]:
         return [
             Route("/v1/files", self.upload, methods=["POST"]),
+            Route("/v1/files", self.list_files),
             Route("/v1/files/{name}", self.delete, methods=["DELETE"]),
             Route("/v1/files/{name}/content", self.content),
             Route("/v1/batches", self.create, methods=["POST"]),
@@ -57,7 +59,20 @@ class FakeBatches:
         async with request.form() as form:
             assert form["purpose"] == "batch"
             text = (await form["file"].read()).decode()  # pyright: ignore[reportAttributeAccessIssue]
-        return self._closed(request) or JSONResponse({"id": self._file(text), "object": "file", "purpose": "batch"})
+            filename = str(form["file"].filename)  # pyright: ignore[reportAttributeAccessIssue]
+        if (closed := self._closed(request)) is not None:
+            return closed
+        name = self._file(text)
+        self.filenames[name] = filename
+        return (
+            refused(500, "something broke") if self.faults.draw("batch_file_lost") else JSONResponse(self._shown(name))
+        )
+
+    def _shown(self, name: str) -> dict[str, Any]:
+        return {"id": name, "object": "file", "purpose": "batch", "filename": self.filenames[name]}
+
+    async def list_files(self, request: Request) -> Response:
+        return self._closed(request) or _page(request, [self._shown(name) for name in self.filenames][::-1])
 
     def _file(self, text: str) -> str:
         name = f"file-{next(self._numbers)}"
@@ -65,8 +80,12 @@ class FakeBatches:
         return name
 
     async def delete(self, request: Request) -> Response:
-        self.files.pop(request.path_params["name"])
-        return JSONResponse({"deleted": True})
+        name = request.path_params["name"]
+        if self.faults.draw("batch_file_stays"):
+            return refused(500, "something broke")
+        self.filenames.pop(name, None)
+        gone = self.files.pop(name, None) is None
+        return refused(404, f"no such file: {name}") if gone else JSONResponse({"deleted": True})
 
     async def content(self, request: Request) -> Response:
         return self._closed(request) or PlainTextResponse(self.files[request.path_params["name"]])
@@ -87,15 +106,7 @@ class FakeBatches:
         return refused(500, "something broke") if self.faults.draw("batch_lost") else JSONResponse(batch)
 
     async def list_batches(self, request: Request) -> Response:
-        newest_first = list(self.batches.values())[::-1]
-        ids = [batch["id"] for batch in newest_first]
-        after = request.query_params.get("after")
-        start = ids.index(after) + 1 if after else 0
-        limit = int(request.query_params.get("limit", 20))
-        page = newest_first[start : start + limit]
-        return self._closed(request) or JSONResponse(
-            {"object": "list", "data": page, "has_more": start + limit < len(ids)}
-        )
+        return self._closed(request) or _page(request, list(self.batches.values())[::-1])
 
     async def get(self, request: Request) -> Response:
         if (closed := self._closed(request)) is not None:
@@ -136,6 +147,15 @@ class FakeBatches:
         batch |= {"request_counts": counts}
         batch |= {"output_file_id": self._file("\n".join(answers))} if answers else {}
         batch |= {"error_file_id": self._file("\n".join(errors) + "\n")} if errors else {}
+
+
+def _page(request: Request, newest_first: list[dict[str, Any]]) -> Response:
+    ids = [row["id"] for row in newest_first]
+    after = request.query_params.get("after")
+    start = ids.index(after) + 1 if after else 0
+    limit = int(request.query_params.get("limit", 20))
+    page = newest_first[start : start + limit]
+    return JSONResponse({"object": "list", "data": page, "has_more": start + limit < len(ids)})
 
 
 def _line(row: dict[str, Any], response: dict[str, Any] | None, error: dict[str, Any] | None) -> str:

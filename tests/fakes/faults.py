@@ -31,6 +31,8 @@ Kind = Literal[
     "batch_failed",
     "batch_full",
     "batch_lost",
+    "batch_file_lost",
+    "batch_file_stays",
     "batch_expired",
     "batch_row",
     "batch_field",
@@ -53,7 +55,8 @@ class Fault:
 
     cut_stream: the connection breaks in the middle of an answer. down: nobody listens for `seconds`. slow: the answer is
     right and takes so long. skip: so many requests are spared first. batch_away, batch_unknown: its routes answer 503, or 404.
-    batch_failed, batch_full: it is not computed. batch_lost: it is created and the answer is a 500. batch_expired: half of
+    batch_failed, batch_full: it is not computed. batch_lost: it is created and the answer is a 500. batch_file_lost: the
+    same of its file. batch_file_stays: a file is not deleted. batch_expired: half of
     it is not computed. batch_row: a request of it fails. batch_field: one
     that has top_p is refused for it.
     """

@@ -282,3 +282,48 @@ async def test_the_batch_of_a_cancelled_job_is_cancelled_and_what_was_done_is_ke
     done = [int(row.example_id) for row in case.rows() if row.outcome == "ok"]
     assert all(reply.cached for reply in await case.answers(done, step="other", job="other"))
     assert case.computed() == 3
+
+
+# the provider's files
+
+
+def gone(case: Case) -> None:
+    wait_until(lambda: case.teacher.files() == [], 20, "the provider's copies to be removed")
+
+
+async def test_a_file_whose_upload_was_not_heard_of_is_found_again(case: Case):
+    """As after a gateway that died before it noted the file, or that led no longer."""
+    case.teacher.fault("batch_file_lost", times=1)
+    await case.answers(range(3))
+    assert case.batches()[0].uploads == 1, "it was not sent twice"
+    gone(case)
+    assert case.gateway.metric('meteor_teacher_batch_files_total{fate="reused",provider="default"}') == 1
+
+
+async def test_a_file_that_was_uploaded_and_never_used_is_deleted(case: Case, new_job):
+    """Its upload was not heard of, and then its job ended."""
+    stores = open_stores(str(case.ledger.engine.url))
+    case.job = new_job(stores).id
+    case.teacher.fault("batch_file_lost", times=1)
+    case.teacher.fault("batch_away", skip=1)
+    await case.try_all(range(2))
+    wait_until(lambda: [row.uploads for row in case.batches()] == [1], 20, "the upload")
+    with writing(stores.jobs.engine) as connection:
+        connection.execute(jobs.update().where(jobs.c.id == case.job).values(status=JobStatus.CANCELLED))
+    wait_until(lambda: case.states() == ["ended"], 20, "the end")
+    assert len(case.teacher.files()) == 1
+    case.teacher.heal()
+    gone(case)
+
+
+async def test_no_file_stays_of_a_batch_that_failed(case: Case):
+    case.teacher.fault("batch_failed", times=1)
+    with pytest.raises(UserError, match="as told"):
+        await case.answers(range(3))
+    gone(case)
+
+
+async def test_a_file_that_is_not_deleted_at_once_is_tried_again(case: Case):
+    case.teacher.fault("batch_file_stays", times=1)
+    await case.answers(range(3))
+    gone(case)

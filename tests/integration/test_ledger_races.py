@@ -259,6 +259,28 @@ def test_two_gateways_that_lead_for_a_moment_make_a_batch_at_the_provider_once(l
     assert batches.ask(batch, 0), "a later try"
 
 
+def test_of_two_gateways_that_upload_a_batchs_file_one_is_heard(ledger: Ledger):
+    """What the other one has uploaded is to be deleted, and what the batch is made of is not, before its end."""
+    batches = BatchStore(ledger)
+    batched(ledger)
+    batches.seal(time.time())
+    (batch,) = batches.due()
+    assert sorted(at_once(*[lambda: batches.begin_upload(batch)] * 2)) == [False, True]
+    heard = at_once(*(lambda file=file: batches.uploaded(batch.id, file) for file in ("file-1", "file-2")))
+    assert sorted(heard) == [False, True]
+    (uploaded,) = batches.due()
+    assert uploaded.remote_file == ("file-1", "file-2")[heard.index(True)]
+    assert batches.uploaded(batch.id, str(uploaded.remote_file)), "found again by another gateway"
+    (left,) = batches.leftovers()
+    assert left.leftover == [("file-1", "file-2")[heard.index(False)]]
+    batches.end(batch.id, "lost", None, files=["file-3"])
+    batches.cleaned(left)
+    (left,) = batches.leftovers()
+    assert left.leftover == [uploaded.remote_file, "file-3"], "the batch has ended since"
+    batches.cleaned(left)
+    assert batches.leftovers() == []
+
+
 def test_two_gateways_learn_of_a_provider(ledger: Ledger):
     store = LearnedStore(ledger.engine)
     made = held_after(

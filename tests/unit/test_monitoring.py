@@ -71,6 +71,7 @@ ALLOWED: dict[str, Values] = {
     "place": frozenset(PLACES),
     "direction": frozenset({"input", "output"}),
     "met": frozenset({"true", "false"}),
+    "fate": frozenset({"reused", "duplicate", "deleted", "left"}),
     "field": re.compile(r"[a-z_.]+"),  # of the gateway's own table of what providers refuse
     "provider": re.compile(r"[\w.-]+"),  # of the settings
     "reason": re.compile(r"[a-z_]+"),

@@ -16,6 +16,7 @@ from typing import Any
 from services.strong_model.gateway import completions, errors, metrics
 from services.strong_model.gateway.adapt import Rule
 from services.strong_model.gateway.batch_client import TIMEOUT_S, BatchClient, line_of
+from services.strong_model.gateway.batch_files import BatchFiles
 from services.strong_model.gateway.batch_progress import batch_progress
 from services.strong_model.gateway.chain import Gateway
 from services.strong_model.gateway.completions import Completion, Identity
@@ -61,6 +62,7 @@ class Batches:
         self.store = BatchStore(gateway.ledger)
         self.settings = settings
         self.poll_s = settings.batch_poll.total_seconds()
+        self._files = BatchFiles(self.store, self.poll_s)
         self._calls = gateway.calls
         self._negotiations = gateway.negotiations
         self._clients = {name: BatchClient(provider, settings) for name, provider in gateway.providers.items()}
@@ -137,6 +139,8 @@ class Batches:
                     await asyncio.to_thread(self.store.seal, time.time() - self.settings.batch_window.total_seconds())
                     due = await asyncio.to_thread(self.store.due)
                     await asyncio.gather(*(self._advance_or_note(batch) for batch in due))
+                    left = await asyncio.to_thread(self.store.leftovers)
+                    await asyncio.gather(*(self._files.clean(self._clients.get(one.provider), one) for one in left))
             except UNAVAILABLE as error:
                 log.warning("database unavailable, batches wait", error=str(error))
             await asyncio.sleep(min(TICK_S, self.poll_s))
@@ -145,7 +149,7 @@ class Batches:
         try:
             await self._advance(batch)
         except ProviderError as failure:
-            if batch.state == "submitted" and failure.outcome == errors.NOT_FOUND:
+            if batch.state == "submitted" and failure.outcome in errors.NO_ROUTE:
                 await self._lost(batch)
                 return
             log.warning("trouble with a batch", batch=batch.id, code=failure.code, error=failure.message)
@@ -174,12 +178,9 @@ class Batches:
 
     async def _upload(self, client: BatchClient, batch: BatchRecord) -> None:
         try:
-            file_id = await client.upload(batch.id, self.store.requests(batch.id))
+            await self._files.upload(client, batch)
         except ProviderError as failure:
             await self._refused(batch, failure)
-            return
-        if not await self._note(batch, state="uploaded", remote_file=file_id, error=None):
-            await self._delete_file(client, file_id)  # two gateways led for a moment
 
     async def _submit(self, client: BatchClient, batch: BatchRecord, over: bool) -> None:
         """`asked` is committed before the request is sent: from then on the provider may have a batch whose id was lost. Until that try
@@ -189,7 +190,8 @@ class Batches:
             if not await asyncio.to_thread(self.store.ask, batch, END_S if over else CREATE_S):
                 return  # two gateways led for a moment
             if over:
-                await self._end(client, batch, "cancelled", "the job was over before the batch was sent")
+                why = "the job was over before the batch was sent"
+                await asyncio.to_thread(self.store.end, batch.id, "cancelled", why)
                 return
             try:
                 remote = await client.create(batch.id, str(batch.remote_file))
@@ -250,20 +252,8 @@ class Batches:
                         await self._negotiations[batch.provider].learn_from_batch(lesson, batch.created_at)
         status = remote["status"]
         outcome, error = ("unanswered", None) if status == "completed" else (status, f"the batch was {status}")
-        await self._end(client, batch, outcome, error, *files)
+        await asyncio.to_thread(self.store.end, batch.id, outcome, error, files=files)
         log.info("batch fetched", batch=batch.id, status=status, requests=batch.requests, unanswered=len(unanswered))
-
-    async def _end(self, client: BatchClient, batch: BatchRecord, outcome: str, error: str | None, *files: str) -> None:
-        """Delete the provider's files once their content is here: they are the user's data."""
-        await asyncio.to_thread(self.store.end, batch.id, outcome, error)
-        for file_id in filter(None, (batch.remote_file, *files)):
-            await self._delete_file(client, file_id)
-
-    async def _delete_file(self, client: BatchClient, file_id: str) -> None:
-        try:
-            await client.delete_file(file_id)
-        except ProviderError as failure:
-            log.warning("a batch's file stays with the provider", file=file_id, error=failure.message)
 
     def _settle(self, provider: Provider, call_id: str, row: Json) -> Completion | Rule | None:
         """Returns what it teaches of the provider: the answer, or the change that its refusal asks for."""

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterable
 from typing import IO, Any
 
 from services.strong_model.gateway import errors
+from services.strong_model.gateway.errors import ProviderError
 from services.strong_model.gateway.providers import Provider
 from services.strong_model.settings import StrongSettings
 from shared.contracts.json_types import Json
@@ -16,6 +17,7 @@ TIMEOUT_S = 60.0
 FILE_TIMEOUT_S = 1800.0  # a file of 200 MB over a slow line
 OWN_ID = "meteor_batch"  # in a batch's metadata: our id of it
 PAGE, PAGES = 100, 20  # of the provider's list of batches, newest first
+PURPOSE = "batch"  # of an uploaded file
 IN_MEMORY = 8_000_000  # bytes of a file that is built; more goes through the disk
 
 
@@ -43,8 +45,8 @@ class BatchClient:
         """The id of the file that now holds the requests (call id, body). The iterable is read in a thread."""
         with tempfile.SpooledTemporaryFile(IN_MEMORY) as file:
             await asyncio.to_thread(_write, file, requests)
-            files = {"file": (f"{batch_id}.jsonl", file, "application/jsonl")}
-            uploaded = await self._json("POST", "/files", FILE_TIMEOUT_S, data={"purpose": "batch"}, files=files)
+            files = {"file": (_name(batch_id), file, "application/jsonl")}
+            uploaded = await self._json("POST", "/files", FILE_TIMEOUT_S, data={"purpose": PURPOSE}, files=files)
         return str(uploaded["id"])
 
     async def create(self, batch_id: str, file_id: str) -> Json:
@@ -58,16 +60,37 @@ class BatchClient:
 
     async def find(self, batch_id: str) -> Json | None:
         """The provider's batch for ours, unless it failed: the answer to `create` may have been lost."""
+        async for row in self._listed("/batches"):
+            if (row.get("metadata") or {}).get(OWN_ID) == batch_id and row.get("status") != "failed":
+                return row
+        return None
+
+    async def files_of(self, batch_id: str) -> list[str]:
+        """Ids of the files that were uploaded for our batch. Empty where the provider does not list files."""
+        try:
+            return [
+                str(row["id"])
+                async for row in self._listed("/files", purpose=PURPOSE)
+                if row.get("filename") == _name(batch_id)
+            ]
+        except ProviderError as failure:
+            if failure.outcome not in errors.NO_ROUTE:
+                raise
+            return []
+
+    async def _listed(self, path: str, **params: str) -> AsyncIterator[Json]:
+        """Newest first, as far as the list is read."""
         after: Json = {}
         for _ in range(PAGES):
-            page = await self._json("GET", "/batches", params={"limit": PAGE} | after)
-            for row in page["data"]:
-                if (row.get("metadata") or {}).get(OWN_ID) == batch_id and row["status"] != "failed":
-                    return row
-            if not page.get("has_more") or not page["data"]:
-                return None
-            after = {"after": page["data"][-1]["id"]}
-        return None
+            page = await self._json("GET", path, params={"limit": PAGE} | params | after)
+            rows = page.get("data")
+            if not isinstance(rows, list) or not all(isinstance(row, dict) and "id" in row for row in rows):
+                raise errors.bad_answer(self.provider, f"no list at {path}")
+            for row in rows:
+                yield row
+            if not page.get("has_more") or not rows:
+                return
+            after = {"after": rows[-1]["id"]}
 
     async def get(self, remote_id: str) -> Json:
         return await self._json("GET", f"/batches/{remote_id}")
@@ -76,7 +99,12 @@ class BatchClient:
         await self._json("POST", f"/batches/{remote_id}/cancel")
 
     async def delete_file(self, file_id: str) -> None:
-        await self._json("DELETE", f"/files/{file_id}")
+        """One that is gone already counts as deleted."""
+        try:
+            await self._json("DELETE", f"/files/{file_id}")
+        except ProviderError as failure:
+            if failure.outcome != errors.NOT_FOUND:
+                raise
 
     async def lines(self, file_id: str) -> AsyncIterator[Any]:
         """The rows of an answer's file as they arrive. A row longer than an answer may be is an error."""
@@ -118,7 +146,7 @@ class BatchClient:
             raise errors.by_http_error(
                 self.provider, error, errors.Limits(timeout_s, timeout_s), answering=False
             ) from error
-        if response.status_code in (404, 405, 501):
+        if response.status_code in errors.ABSENT:
             raise errors.without_batches(self.provider, path, response.status_code)
         if response.status_code not in (200, 201):
             raise errors.refused(self.provider, response.status_code, response.headers, response.content)
@@ -126,6 +154,11 @@ class BatchClient:
         if not isinstance(body, dict):
             raise errors.bad_answer(self.provider, "something else than an object")
         return body
+
+
+def _name(batch_id: str) -> str:
+    """Of its file. An upload whose answer was lost is found by it."""
+    return f"{batch_id}.jsonl"
 
 
 def _write(file: IO[bytes], requests: Iterable[tuple[str, Json]]) -> None:

@@ -92,6 +92,8 @@ OVERLOAD = frozenset({"http_429", "http_503", "http_529"})  # outcomes of a prov
 MAY_RUN = frozenset({"http_504", "http_524"})  # of what gave up before the model that may still compute
 PAUSED = "paused"  # of a call that was not sent, because the provider wants to be left alone
 NOT_FOUND = "http_404"
+ABSENT = frozenset({404, 405, 501})  # a route that the provider does not have
+NO_ROUTE = frozenset(f"http_{status}" for status in ABSENT)
 ERROR_BYTES = 65_536  # of an error's body; the rest says nothing more
 SHOWN = 300  # characters of a provider's own message that are passed on
 HTTP_ERRORS = (TimeoutError, httpx.HTTPError, httpx.InvalidURL, httpx.StreamError)
@@ -384,7 +386,7 @@ def paused(provider: Provider, seconds: float, cause: ProviderError | None) -> P
 
 def without_batches(provider: Provider, path: str, status: int) -> ProviderError:
     message = f"it has no batch API (HTTP {status} at {provider.base_url}{path})"
-    return ProviderError(message, "teacher_rejected", NOT_FOUND)
+    return ProviderError(message, "teacher_rejected", f"http_{status}")
 
 
 def batch_failed(provider: Provider, why: str | None) -> ProviderError:

@@ -15,6 +15,11 @@ FAILED_OVER = Counter("meteor_teacher_failovers_total", "Requests passed on to a
 CHANGED = Counter(
     "meteor_teacher_changed_total", "Requests changed for what their provider refuses", ["provider", "field"]
 )
+BATCH_FILES = Counter(
+    "meteor_teacher_batch_files_total",
+    "Files of batches at providers: found again and reused, duplicate, deleted, or left there because they could not be deleted",
+    ["provider", "fate"],
+)
 STRUCTURED = Counter(
     "meteor_teacher_structured_total",
     "Answers to requests with a JSON schema, by whether they met it",
