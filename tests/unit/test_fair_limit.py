@@ -44,3 +44,30 @@ async def test_a_step_that_rests_gives_its_place_to_another_and_gives_it_once():
     assert len(entered) == 24
     stay.set()
     await asyncio.gather(*later)
+
+
+async def test_a_place_that_is_free_wakes_one_of_those_who_wait():
+    """Else the time of a job grows with the square of its steps."""
+    steps, looks, entered, leave = 400, 0, [], asyncio.Event()
+
+    async def consumers(_: Queue) -> int:
+        nonlocal looks
+        looks += 1
+        return 2
+
+    leave.set()
+    limit = FairLimit(consumers)
+    await asyncio.gather(*(held(limit, entered, number, leave) for number in range(steps)))
+    assert entered == list(range(steps))
+    assert looks <= 3 * steps
+
+
+async def test_one_who_leaves_the_line_holds_up_nobody():
+    limit, entered, leave = FairLimit(_two), [], asyncio.Event()
+    tasks = [asyncio.create_task(held(limit, entered, number, leave)) for number in range(8)]
+    await asyncio.sleep(0.01)
+    for cancelled in (4, 6):  # the first in line, and one behind it
+        tasks[cancelled].cancel()
+    leave.set()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert entered == [0, 1, 2, 3, 5, 7]
