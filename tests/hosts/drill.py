@@ -91,7 +91,7 @@ def _project(operator: Client, name: str) -> tuple[str, str]:
 def _struck(fleet: Fleet, plan: Plan, user: Client, project: str, drill: Drill) -> list[str]:
     """Strike after strike; as many jobs as the plan wants run until the last one. The ids of the jobs."""
     posted: list[str] = []
-    coming = host_schedule(plan.seed, plan.strikes, HOSTS)
+    coming = host_schedule(plan.seed, plan.strikes, HOSTS, plan.ray)
     deadline = time.monotonic() + plan.limit_s
     while coming:
         while fleet.active(project) < plan.at_once:
@@ -144,4 +144,4 @@ def _read(
 
 
 def _scratch(fleet: Fleet) -> list[Path]:
-    return [path for host in fleet.hosts.values() for path in (host.data / "scratch").glob("*")]
+    return [path for host in fleet.hosts.values() for path in host.scratch()]

@@ -25,6 +25,7 @@ from tests.fakes.ports import wait_until
 from tests.fakes.start import ROOT
 from tests.hosts.host import Host
 from tests.hosts.network import Network
+from tests.hosts.ray_machines import RayMachine, running_cluster
 from tests.hosts.services import SharedServices, shared_services
 from tests.hosts.strikes import LEASE_S, Deed, HostStrike
 
@@ -36,7 +37,7 @@ GATEWAY = Strike(Target.GATEWAY, 0.0, None, 0.0)
 @dataclass(frozen=True)
 class Plan:
     """twins: jobs that run undisturbed first, in a project of their own; the first struck jobs have the same questions.
-    at_once: struck jobs that run at the same time while there are strikes."""
+    at_once: struck jobs that run at the same time while there are strikes. ray: a Ray cluster of all hosts trains."""
 
     seed: int
     strikes: int
@@ -48,6 +49,7 @@ class Plan:
     engine_s: float = 0.4
     concurrency: int = 4
     limit_s: float = 3600.0
+    ray: bool = False
 
 
 @dataclass
@@ -160,7 +162,11 @@ def standing(plan: Plan, work: Path, student: Path, mark: str, say: Callable[[st
             "PYTHONPATH": os.pathsep.join([str(STANDIN), str(ROOT)]),
             MARK: mark,
         }  # fmt: skip
-        hosts = {name: Host(name, network, work / name, environment) for name in HOSTS}
+        machines: dict[str, RayMachine] = {}
+        if plan.ray:
+            machines = {name: RayMachine(name, network, work / name, environment) for name in HOSTS}
+            environment |= stack.enter_context(running_cluster(environment))
+        hosts = {name: Host(name, network, work / name, environment, machines.get(name)) for name in HOSTS}
         for host in hosts.values():
             stack.callback(host.stop)
             host.start()

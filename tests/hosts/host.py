@@ -11,16 +11,24 @@ from shared.platform.guarded_process import GuardedProcess
 from tests.chaos.fleet import hit, owner_of, struck_pids
 from tests.chaos.schedule import Strike
 from tests.hosts.network import Network
+from tests.hosts.ray_machines import RayMachine
 
 API_PORT = 8000
 STOP_S = 15.0
 
 
 class Host:
-    """data: its own folder. environment: whole, of all its processes."""
+    """data: its own folder. environment: whole, of all its processes. machine: of a Ray cluster, which it also is."""
 
-    def __init__(self, name: str, network: Network, data: Path, environment: Mapping[str, str]):
-        self.name, self.network, self.data = name, network, data
+    def __init__(
+        self,
+        name: str,
+        network: Network,
+        data: Path,
+        environment: Mapping[str, str],
+        machine: RayMachine | None = None,
+    ):
+        self.name, self.network, self.data, self.machine = name, network, data, machine
         self.environment = dict(environment) | {"METEOR_API_PORT": str(API_PORT), "METEOR_API_HOST": "0.0.0.0"}
         self._supervisor: GuardedProcess | None = None
 
@@ -34,6 +42,8 @@ class Host:
         argv = [*self.network.inside(self.name), sys.executable, "-m", "services.local.supervisor.main", str(self.data)]
         with log.open("ab") as out:
             self._supervisor = GuardedProcess(argv, self.environment, stdout=out)
+        if self.machine is not None:
+            self.machine.start()
 
     @property
     def pid(self) -> int | None:
@@ -62,11 +72,20 @@ class Host:
         for process in family(self._supervisor.pid):
             with contextlib.suppress(Exception):
                 process.kill()
+        if self.machine is not None:
+            self.machine.kill()
         self._supervisor.wait(STOP_S)
         self._supervisor.hang_up()
         self._supervisor = None
 
+    def scratch(self) -> list[Path]:
+        """What steps have left in its folders."""
+        folders = [self.data] if self.machine is None else [self.data, self.machine.data]
+        return [path for folder in folders for path in (folder / "scratch").glob("*")]
+
     def stop(self) -> None:
+        if self.machine is not None:
+            self.machine.stop()
         if self._supervisor is not None:
             self._supervisor.end(STOP_S)
             self._supervisor = None

@@ -42,14 +42,22 @@ class HostStrike:
         return f"{self.host} {self.process.target} {self.process.deed}"
 
 
-def host_schedule(seed: int, count: int, hosts: Sequence[str]) -> list[HostStrike]:
-    """Each deed meets the hosts in turn, in a shuffled order; the processes are those of the drill on one host."""
+def host_schedule(seed: int, count: int, hosts: Sequence[str], ray: bool = False) -> list[HostStrike]:
+    """Each deed meets the hosts in turn, in a shuffled order; the processes are those of the drill on one host. ray: trainers have no
+    child that trains."""
     dice = random.Random(seed)
     deeds: list[Deed] = []
     while len(deeds) < count:
         deeds += dice.sample(ROUND, len(ROUND))
     deeds = deeds[:count]
-    processes = iter(schedule(seed, deeds.count(Deed.PROCESS), TARGETS, FREEZE_S))
+    processes = iter(
+        schedule(
+            seed,
+            deeds.count(Deed.PROCESS),
+            [target for target in TARGETS if not (ray and target is Target.TRAINING)],
+            FREEZE_S,
+        )
+    )
     turns: dict[Deed, list[str]] = {deed: [] for deed in Deed}
     strikes = []
     for deed in deeds:

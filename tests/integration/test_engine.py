@@ -1,6 +1,8 @@
 """A real vLLM under a real engine process: answers, hot-loaded adapters, and what happens when either is killed.
 
-One engine serves all tests, in this order; the last ones kill it. Three starts of vLLM in all, and one that is cut short.
+One engine serves all tests, in this order; the last ones kill it. Three starts of vLLM in all, and one that is cut short. The whole
+model that it swaps to has a chat template that lacks everything at once: the engine renders what the trainer renders, and stops where
+the template ends a turn.
 """
 
 import asyncio
@@ -12,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +38,18 @@ from services.trainer.publishing import WEIGHTS, publish, publish_weights
 from services.weak_model.engine.answer_probe import AnswerProbe, differs
 from services.weak_model.engine.health import is_healthy, serves
 from services.weak_model.worker import adapter_check, completions
+from services.weak_model.worker.prompts import answer_messages
 from services.weak_model.worker.student_client import StudentClient
+from shared.artifacts.chat_templates import read_prompts
 from shared.artifacts.store import Artifacts
 from shared.contracts.chat import ChatRequest, CompletionRequest, Message
 from shared.contracts.engine import Priority
 from shared.contracts.errors import FatalError, MeteorError
-from shared.contracts.rows import StudentPrompt
+from shared.contracts.rows import Asked, StudentPrompt
 from shared.contracts.steps import ModelRef, Sampling, StudentParams
 from shared.jobs.schema import open_stores
 from shared.ledger.store import open_ledger
+from tests.fakes.chat_templates import CASES, QUESTION, SPECIAL_TOKENS, write_case
 from tests.fakes.ports import free_port, wait_until
 from tests.fakes.tiny_adapter import make_tiny_adapter, measure
 from tests.fakes.tiny_model import make_tiny_llama
@@ -52,6 +58,8 @@ pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
 TOKEN, START_S = "engine-test-token", 400
 ROWS = [StudentPrompt(id=f"q{number}", question=f"Which command counts {number} lines?") for number in range(4)]
+CASE = CASES["everything at once"]  # the chat template of the whole model: it lacks everything that a template may lack
+MESSAGES = answer_messages(StudentPrompt(id="a", question=QUESTION))
 
 
 class EngineProcess:
@@ -118,7 +126,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the tiny model, a whole one that differs and an adapter."""
     folder = tmp_path_factory.mktemp("engine")
     base = make_tiny_llama(folder / "tiny")
-    make_tiny_llama(folder / "whole", seed=7)
+    write_case(make_tiny_llama(folder / "whole", seed=7), CASE)
     measure(base, make_tiny_adapter(base, folder / "adapter"))
     measure(base, make_tiny_adapter(base, folder / "other", seed=2))
     return folder
@@ -336,15 +344,74 @@ async def test_a_missing_adapter_is_named(engine: EngineProcess):
     assert caught.value.code == "adapter_missing"
 
 
-async def test_the_engine_swaps_to_a_whole_model_and_when_that_is_killed_back(
-    engine: EngineProcess, adapter: str, made: Path
-):
+@dataclass(frozen=True)
+class Swap:
+    """The engine has left its base for a whole model. bare, adapted: the base's answers before, without and with the adapter."""
+
+    whole: str
+    bare: list[str]
+    adapted: list[str]
+    tuned: list[str]
+    family: list[psutil.Process]
+
+
+@pytest.fixture(scope="module")
+def swap(engine: EngineProcess, adapter: str, made: Path) -> Swap:
     whole = publish_weights(made / "whole", Artifacts(engine.data / "artifacts"), engine.data / "serving")
-    bare, adapted = await answers(engine, ROWS, params()), await answers(engine, ROWS, params(adapter=adapter))
-    family = engine.family()
-    tuned = await answers(engine, ROWS, params(weights=whole))
-    assert all(one not in (a, b) for one, a, b in zip(tuned, bare, adapted, strict=True))
-    assert psutil.wait_procs(family, timeout=10)[1] == []
+
+    async def swapped() -> Swap:
+        bare, adapted = await answers(engine, ROWS, params()), await answers(engine, ROWS, params(adapter=adapter))
+        family = engine.family()
+        return Swap(whole, bare, adapted, await answers(engine, ROWS, params(weights=whole)), family)
+
+    return asyncio.run(swapped())
+
+
+@pytest.fixture(scope="module")
+def trained(made: Path) -> list[int]:
+    """The prompt of QUESTION in the tokens that the whole model would be trained on."""
+    from services.trainer.train import data
+    from services.trainer.train.model import load_tokenizer
+
+    profile = read_prompts(made / "whole", steps_only=True)
+    assert profile is not None
+    return data.prompt_ids(load_tokenizer(made / "whole", profile), Asked(id="a", question=QUESTION))
+
+
+def test_the_engine_swaps_to_a_whole_model(swap: Swap):
+    assert all(tuned not in before for tuned, *before in zip(swap.tuned, swap.bare, swap.adapted, strict=True))
+    assert psutil.wait_procs(swap.family, timeout=10)[1] == []
+
+
+def posted(engine: EngineProcess, path: str, **body: Any) -> Any:
+    headers = {"authorization": f"Bearer {TOKEN}"}
+    answer = httpx.post(f"{engine.url}{path}", json=body, headers=headers, timeout=120, trust_env=False)
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def test_the_engine_renders_what_was_trained(engine: EngineProcess, swap: Swap, trained: list[int]):
+    assert posted(engine, "/tokenize", model=swap.whole, messages=MESSAGES)["tokens"] == trained
+    assert posted(engine, "/detokenize", model=swap.whole, tokens=trained)["prompt"] == CASE.prompt
+    asked = {"model": swap.whole, "messages": MESSAGES, "max_tokens": 8, "return_token_ids": True}
+    assert posted(engine, "/v1/chat/completions", **asked)["prompt_token_ids"] == trained
+
+
+def test_turns_of_one_role_are_taken(engine: EngineProcess, swap: Swap):
+    turns = [*MESSAGES, {"role": "user", "content": "Now?"}, {"role": "user", "content": "And now?"}]
+    posted(engine, "/v1/chat/completions", model=swap.whole, messages=turns, max_tokens=8)
+
+
+def test_an_answer_ends_with_the_templates_turn(engine: EngineProcess, swap: Swap):
+    bias = {str(SPECIAL_TOKENS.index(CASE.turn_end)): 100}
+    ended = posted(engine, "/v1/chat/completions", model=swap.whole, messages=MESSAGES, max_tokens=8, logit_bias=bias)
+    assert ended["choices"][0]["finish_reason"] == "stop"
+    assert ended["usage"]["completion_tokens"] == 1
+
+
+async def test_the_engine_returns_to_the_base_when_the_whole_model_is_killed(
+    engine: EngineProcess, adapter: str, swap: Swap
+):
     family = engine.family()
     said: list[str] = []
     asked = asyncio.Event()
@@ -364,8 +431,8 @@ async def test_the_engine_swaps_to_a_whole_model_and_when_that_is_killed_back(
     assert engine.said("the engine was lost; restarting it") == 1
     assert psutil.wait_procs(family, timeout=10)[1] == []
     assert "the engine loads tiny, about " in said[-1]
-    assert await answers(engine, ROWS, params()) == bare
-    assert await answers(engine, ROWS, params(adapter=adapter)) == adapted
+    assert await answers(engine, ROWS, params()) == swap.bare
+    assert await answers(engine, ROWS, params(adapter=adapter)) == swap.adapted
     wait_until(lambda: engine.probes()["same"] >= 2, 60, "the keeper's look at the loaded adapter")
     outcomes = engine.probes()  # base, whole model and adapters were seen; base and adapter again after the restart
     assert (outcomes["recorded"] >= 3, outcomes["different"], outcomes["replaced"]) == (True, 0, 0)

@@ -1,12 +1,9 @@
 """A real Ray on this machine: a training that began under `local` goes on there, a killed worker's run is met again, a cancelled one ends."""
 
 import asyncio
-import importlib.util
 import os
 import shutil
-import subprocess
 import sys
-import sysconfig
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,28 +20,18 @@ from services.trainer.tasks import HANDLERS
 from shared.artifacts.objects import Objects
 from shared.artifacts.opening import CHECKPOINTS
 from shared.contracts.steps import StepRequest, StepResult
-from shared.platform import process_guard, ray_api
 from shared.platform.settings import PlatformSettings, platform_settings
 from shared.queue.step_task import StepContext
-from tests.fakes.loopback import LOOPBACK
 from tests.fakes.ports import free_port, wait_until
+from tests.fakes.ray_cluster import MISSING, PATIENT, START_S, program, running_head, takes_jobs
 from tests.fakes.remote_steps import attempt, host, request_of
 from tests.fakes.start import ROOT
 from tests.fakes.tiny_model import make_tiny_llama
 
 pytest.importorskip("obstore", reason="object storage is an extra: requirements/s3.lock")
-if importlib.util.find_spec("ray") is None:
-    pytest.skip("Ray is an extra: pip install --no-deps -r requirements/ray.lock", allow_module_level=True)
+if program() is None:
+    pytest.skip(MISSING, allow_module_level=True)
 pytestmark = [pytest.mark.drill, pytest.mark.timeout(1800)]  # two minutes of processor time
-# On a busy machine each of Ray's processes takes minutes to load.
-PATIENT = {
-    "RAY_DASHBOARD_STARTUP_TIMEOUT_S": "900",
-    "RAY_DASHBOARD_SUBPROCESS_MODULE_WAIT_READY_TIMEOUT": "600",
-    "RAY_raylet_start_wait_time_s": "600",
-    "RAY_agent_register_timeout_ms": "900000",
-    "RAY_worker_register_timeout_seconds": "600",
-    "RAY_memory_monitor_refresh_ms": "0",  # it would end our job for the memory that others take
-}
 REQUEST, LONG = request_of(epochs=100, copies=2), request_of(epochs=100, copies=40)
 
 
@@ -56,47 +43,21 @@ def student(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def ray(student: Path) -> Iterator[str]:
     """The dashboard's address of a cluster of one machine, whose data folder nobody else uses."""
-    ports = {
-        name: free_port()
-        for name in ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port")
-    }
+    names = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port")
+    ports = {name: free_port() for name in names}
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
-        environment = os.environ | PATIENT
-        environment |= {
+        environment = os.environ | PATIENT | {
             "METEOR_DATA": f"{folder}/node",
             "METEOR_STUDENT_MODEL": "tiny",
             "METEOR_STUDENT_PATH": str(student),
-        }
-        environment |= {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1", "METEOR_TRAINER_THREADS": "1"}
-        environment["METEOR_DISK_FLOOR_GB"] = "0"
-        program = shutil.which("ray", path=os.pathsep.join([sysconfig.get_path("scripts"), os.environ.get("PATH", "")]))
-        assert program is not None
-        options = [
-            "--head",
-            "--block",
-            "--disable-usage-stats",
-            "--num-cpus=2",
-            "--num-gpus=0",
-            f"--temp-dir={folder}/r",
-        ]
-        options += ["--min-worker-port=0", "--max-worker-port=0", "--object-store-memory=100000000"]
-        options += [f"--{name}={number}" for name, number in ports.items()]
-        with (Path(folder) / "log").open("wb") as log:
-            head = subprocess.Popen(
-                process_guard.command([program, "start", *options]),
-                env=environment,
-                stdin=subprocess.PIPE,
-                stdout=log,
-                stderr=log,
-            )
-        address = f"http://127.0.0.1:{ports['dashboard-port']}"
-        try:
-            wait_until(lambda: isinstance(ray_api.version(address), str), 900, "the dashboard of Ray")
-            wait_until(lambda: takes_jobs(address), 900, "a machine of Ray that takes jobs")
+            "METEOR_TRAINER_THREADS": "1",
+            "METEOR_DISK_FLOOR_GB": "0",
+            "PYTHONPATH": str(ROOT),
+            "HF_HUB_OFFLINE": "1",
+        }  # fmt: skip
+        with running_head(Path(folder), environment, ports, ["--num-cpus=2"], "127.0.0.1") as address:
+            wait_until(lambda: takes_jobs(address), START_S, "a machine of Ray that takes jobs")
             yield address
-        finally:
-            head.terminate()
-            head.wait(60)
 
 
 @pytest.fixture
@@ -116,12 +77,6 @@ def worker(tmp_path: Path, student: Path, monkeypatch: pytest.MonkeyPatch) -> It
     yield settings
     for cached in (platform_settings, trainer_settings):
         cached.cache_clear()
-
-
-def takes_jobs(address: str) -> bool:
-    """Some time after the dashboard answers."""
-    answer = LOOPBACK.post(f"{address}{ray_api.JOBS}", json={"entrypoint": "true"}, timeout=60)
-    return answer.is_success
 
 
 def launcher(worker: PlatformSettings, address: str = "") -> Launcher:

@@ -6,6 +6,7 @@ from collections import Counter
 import pytest
 
 from tests.chaos.outcome import Outcome
+from tests.chaos.schedule import Target
 from tests.hosts import __main__, network
 from tests.hosts.checks import UNAVAILABLE_S, ended, figures, paid, served
 from tests.hosts.drill import Drill
@@ -22,6 +23,9 @@ def test_the_schedule_follows_from_the_seed_and_leaves_no_host_out():
         assert hosts.total() == count
         assert hosts.keys() == set(HOSTS)
     assert min(strike.cut_s for strike in strikes if strike.deed is Deed.CUT) > LEASE_S
+    on_ray = host_schedule(7, 50, HOSTS, ray=True)
+    assert Target.TRAINING in {strike.process.target for strike in strikes if strike.process is not None}
+    assert Target.TRAINING not in {strike.process.target for strike in on_ray if strike.process is not None}
     assert {strike.process.deed for strike in strikes if strike.process is not None} == {"killed", "frozen"}
 
 
