@@ -184,7 +184,7 @@ async def test_answers_that_are_given(system: System):
     async with system.running():
         source = {"type": "jsonl", "source": {"type": "file_id", "id": file.id}}
         run = evals.create_run(system.context, eval_id, RunRequest.model_validate({"data_source": source}))
-        with pytest.raises(Conflict, match="needed by job"):
+        with pytest.raises(Conflict, match="needed by run"):
             system.stores.catalog.delete_file(DEFAULT_PROJECT, file.id)
         run = await ended(system, run)
     assert [(one.testing_criteria, one.passed) for one in run.per_testing_criteria_results] == [

@@ -108,7 +108,7 @@ def posted(system: System, file: str | None, **source: Any) -> str:
 async def test_a_dump_becomes_a_file_that_a_job_can_learn_from(system: System):
     raw = stored(system, DUMP, "Posts.xml")
     job = posted(system, raw, type="stackexchange", site="stackoverflow.com", preset="paper")
-    with pytest.raises(Conflict, match="needed by job"):
+    with pytest.raises(Conflict, match="needed by import"):
         files.delete(system.context, raw)
     async with system.running():
         await system.until(job, "succeeded")

@@ -220,7 +220,6 @@ def test_an_error_that_begins_a_stream_is_read_as_any_other():
         (answer({"content": "a"}, "error"), None),
         (answer({"content": {"no": "text"}}, None), None),
         ({"choices": []}, None),
-        (None, None),
     ],
 )
 def test_what_was_cached_before_answers_were_checked_is_asked_for_again(kept: Any, text: str | None):
