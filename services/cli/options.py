@@ -23,6 +23,7 @@ Maps = Annotated[
         "--map", help="FIELD=COLUMN, such as question=prompt (may be repeated); reference= says that there is none"
     ),
 ]
+Watch = Annotated[bool, typer.Option("--watch", help="follow it to its end, as `watch` does")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="leave bad rows out and count them")]
 AllAnswers = Annotated[
     bool, typer.Option("--all-answers", help="make a row of each answer of a conversation, not only of the last one")

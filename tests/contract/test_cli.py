@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from shared.contracts.jobs import JobObject, JobStatus
 from shared.contracts.keys import AuditEntry
 from shared.contracts.views import Listed, StepObject
 from shared.db.engine import writing
+from shared.jobs.records import JobRecord
 from shared.jobs.tables import DEFAULT_PROJECT, jobs
 from tests.contract.conftest import BASE, KEY, RunningApi, rows, running_api
 from tests.fakes.ports import free_port, wait_until
@@ -85,6 +87,27 @@ def test_a_job_is_posted_with_changes_listed_shown_and_cancelled(meteor, files: 
     assert made["id"] in forked["distillation"]["forked_from"].values()
     for name in (made["id"], forked["id"]):
         assert meteor("jobs", "cancel", name).stdout.strip() == "cancelled"
+
+
+def test_a_fork_is_followed_to_its_end(meteor, api: RunningApi, job: str):
+    """Nothing runs here, so somebody else cancels it."""
+    asked = "distillation.iterate.rounds=4"
+
+    def cancelled() -> None:
+        def forks() -> list[JobRecord]:
+            page, _ = api.stores.jobs.page(DEFAULT_PROJECT, None, 10)
+            return [one for one in page if one.forked_from is not None and one.forked_from.job_id == job]
+
+        wait_until(lambda: bool(forks()), 20, "the fork")
+        api.stores.jobs.cancel(forks()[0])
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(cancelled)
+        followed = meteor("jobs", "fork", job, "--set", asked, "--watch")
+        other.result()
+    fork, *_ = followed.stdout.split()
+    assert f"{fork}: cancelled" in followed.output
+    assert followed.exit_code == 1
 
 
 def test_files_that_a_body_names_by_path_are_uploaded(meteor, api: RunningApi, files: tuple[Path, Path]):

@@ -24,6 +24,7 @@ from services.cli.options import (
     Maps,
     Sets,
     SkipBad,
+    Watch,
     given,
     pair,
     read_options,
@@ -79,7 +80,7 @@ def create(
     skip_bad: SkipBad = False,
     changes: Sets = None,
     validation: Validation = None,
-    follow: Annotated[bool, typer.Option("--watch", help="follow it to its end, as `watch` does")] = False,
+    follow: Watch = False,
     check: Annotated[
         bool,
         typer.Option("--check", help="post nothing: list all that is wrong, or what was checked and what it costs"),
@@ -95,9 +96,14 @@ def create(
         return
     with client(data) as api:
         created = api.ask(JobObject, "POST", JOBS.route, upload_rows(api, body, rows, validation, options))
-    emit(created, as_json, created.id)
+    _told(created, follow, as_json, data)
+
+
+def _told(made: JobObject, follow: bool, as_json: bool, data: Path) -> None:
+    """Print a new job; follow: and what happens to it."""
+    emit(made, as_json, made.id)
     if follow:
-        watch(created.id, data, as_json)
+        watch(made.id, data, as_json)
 
 
 def _check(
@@ -169,6 +175,7 @@ def fork(
         str | None, typer.Option("--from", help="a finished phase or round to go on from: iterate/1")
     ] = None,
     without: Annotated[list[str] | None, typer.Option(help="the id of a row to leave out (may be repeated)")] = None,
+    follow: Watch = False,
     as_json: Json = False,
     data: Data = DEFAULT_DATA,
 ) -> None:
@@ -180,7 +187,7 @@ def fork(
         body["from"] = fork_point(point)
     with client(data) as api:
         forked = api.act(JOBS, api.job_id(job), "fork", body)
-    emit(forked, as_json, forked.id)
+    _told(forked, follow, as_json, data)
 
 
 def fork_point(text: str) -> JsonObject:
