@@ -57,6 +57,15 @@ def _read_certificates_once() -> None:
 _read_certificates_once()
 
 
+def _wait_for_a_busy_machine() -> None:
+    """httpx gives up after 5 s unless it is told otherwise; a server of the tests may take longer while all cores are busy."""
+    for limit in ("connect", "read", "write", "pool"):
+        setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, limit, 60.0)
+
+
+_wait_for_a_busy_machine()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Generator[None, Any, Any]:
     """Each worker imports all test files, and with them the libraries of models."""

@@ -6,7 +6,7 @@ import os
 import socket
 import time
 from collections.abc import Awaitable
-from dataclasses import asdict
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from sqlalchemy.exc import DBAPIError
@@ -39,6 +39,14 @@ ALL_DONE = {"percent": 100.0, "done": 1.0, "total": 1.0, "eta_seconds": 0.0}
 GIVE_BACK_S = 3.5  # how long workers have to give a pausing job's steps back: with LOOK_S a pause takes 5 s at most
 
 
+@dataclass(eq=False)
+class HeldJob:
+    """A job that this process runs. to_stop: it is to end or to pause, or another orchestrator holds it."""
+
+    row: JobRecord
+    to_stop: asyncio.Event = field(default_factory=asyncio.Event)
+
+
 class Orchestrator:
     def __init__(self, stores: Stores, ledger: Ledger, platform: PlatformSettings, settings: OrchestratorSettings):
         self.stores = stores
@@ -50,6 +58,8 @@ class Orchestrator:
         self.steps = StepClient(stores, self.artifacts, platform)
         self.heartbeat = Heartbeat(lambda: stores, self.owner, "orchestrator", None, settings.max_jobs)
         self._jobs: set[asyncio.Task[None]] = set()
+        self._held: list[HeldJob] = []
+        self._renewed_at = 0.0
         self.bases = Bases()
 
     async def run_forever(self) -> None:
@@ -59,6 +69,7 @@ class Orchestrator:
                 self.steps.listen(),
                 self.steps.poll(),
                 self._every(LOOK_S, self._take_job),
+                self._every(LOOK_S, self._look_at_held),
                 self._every(LOOK_S, self._reap),
                 self._every(LOOK_S, self._look_at_canaries),
                 self._every(self.platform.renew.total_seconds(), self._beat),
@@ -138,10 +149,11 @@ class Orchestrator:
 
     async def _hold(self, row: JobRecord) -> None:
         """Run one job while its lease is renewed, until it is done, cancelled, paused or taken over."""
+        self._held.append(held := HeldJob(row))
         work = asyncio.create_task(self._run(row))
-        keeper = asyncio.create_task(self._keep(row))
+        stopped = asyncio.create_task(held.to_stop.wait())
         try:
-            await asyncio.wait({work, keeper}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({work, stopped}, return_when=asyncio.FIRST_COMPLETED)
         except asyncio.CancelledError:
             work.cancel()
             with contextlib.suppress(asyncio.CancelledError):
@@ -149,7 +161,8 @@ class Orchestrator:
             await asyncio.to_thread(self.stores.jobs.release, row)
             raise
         finally:
-            keeper.cancel()
+            stopped.cancel()
+            self._held.remove(held)
         if work.done():
             work.result()
         else:
@@ -202,19 +215,19 @@ class Orchestrator:
         if await asyncio.to_thread(self.stores.jobs.rest, row):
             log.info("job paused", job=row.id)
 
-    async def _keep(self, row: JobRecord) -> None:
-        """Returns when the job is to end or to pause, or when another orchestrator holds it."""
-        renewed = 0.0
-        while True:
-            if time.monotonic() - renewed >= self.platform.renew.total_seconds():
-                status = await asyncio.to_thread(self.stores.jobs.renew, row, self._lease_s)
-                renewed = time.monotonic()
-            else:
-                job = await asyncio.to_thread(self.stores.jobs.get, row.id)
-                status = job.status if job is not None and job.attempt == row.attempt else None
-            if status != JobStatus.RUNNING:
-                return
-            await asyncio.sleep(LOOK_S)
+    async def _look_at_held(self) -> None:
+        """Renew the leases of all jobs that run here, and stop those that are to end or to pause, or that were taken over."""
+        held = list(self._held)
+        if not held:
+            return
+        due = time.monotonic() - self._renewed_at >= self.platform.renew.total_seconds()
+        rows = [job.row for job in held]
+        statuses = await asyncio.to_thread(self.stores.jobs.look, rows, self._lease_s if due else None)
+        if due:
+            self._renewed_at = time.monotonic()
+        for job in held:
+            if statuses.get((job.row.id, job.row.attempt)) != JobStatus.RUNNING:
+                job.to_stop.set()
 
     async def _run(self, row: JobRecord) -> None:
         run = None

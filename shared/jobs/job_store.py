@@ -4,7 +4,7 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Text, and_, cast, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Text, and_, cast, or_, select, tuple_, update
 
 from shared.contracts.distillation import Budget
 from shared.contracts.errors import BudgetExceeded, Conflict, ErrorBody
@@ -31,6 +31,7 @@ from shared.jobs.states import ACTIVE_JOBS, FINAL_JOBS, RESTING_JOBS, sources
 from shared.jobs.step_moves import cancel_steps, requeue_steps
 from shared.jobs.tables import events, jobs, workers
 
+LOOKED_AT_ONCE = 500  # jobs of one statement
 ASKED_TO_PAUSE = "paused by request; resume it to go on"
 # Prefixes of status reasons: the job pauses or paused because of its budget; the budget was raised while it was pausing.
 OVER_BUDGET, RAISED = f"{BudgetExceeded.code}: ", "budget raised: "
@@ -131,13 +132,24 @@ class JobStore:
             add_event(connection, job, "info", "status", message, {"status": status, "attempt": job.attempt})
         return job
 
-    def renew(self, job: JobRecord, lease_s: float) -> JobStatus | None:
-        """Extend the lease. Returns the job's present status, None if another attempt holds the job."""
-        active = (held(jobs, job.id, job.attempt), jobs.c.status.in_(ACTIVE_JOBS))
-        renewed = update(jobs).where(*active).values(lease_expires=time.time() + lease_s).returning(jobs.c.status)
-        with writing(self.engine) as connection:
-            status = connection.execute(renewed).scalar_one_or_none()
-        return status and JobStatus(status)
+    def look(self, held_jobs: Sequence[JobRecord], lease_s: float | None = None) -> dict[tuple[str, int], JobStatus]:
+        """The present status by id and attempt of these jobs, without those that another attempt holds. lease_s: renew the leases of
+        the active ones for so many seconds, and leave the others out."""
+        statuses: dict[tuple[str, int], JobStatus] = {}
+        seen = (jobs.c.id, jobs.c.attempt, jobs.c.status)
+        for start in range(0, len(held_jobs), LOOKED_AT_ONCE):
+            pairs = [(job.id, job.attempt) for job in held_jobs[start : start + LOOKED_AT_ONCE]]
+            ours = and_(jobs.c.id.in_([job_id for job_id, _ in pairs]), tuple_(jobs.c.id, jobs.c.attempt).in_(pairs))
+            if lease_s is None:
+                with reading(self.engine) as connection:
+                    rows = connection.execute(select(*seen).where(ours)).all()
+            else:
+                renewed = update(jobs).where(ours, jobs.c.status.in_(ACTIVE_JOBS))
+                renewed = renewed.values(lease_expires=time.time() + lease_s).returning(*seen)
+                with writing(self.engine) as connection:
+                    rows = connection.execute(renewed).all()
+            statuses |= {(row.id, row.attempt): JobStatus(row.status) for row in rows}
+        return statuses
 
     def release(self, job: JobRecord) -> None:
         """End the lease, so that another orchestrator may claim the job at once."""

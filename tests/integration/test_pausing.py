@@ -26,7 +26,7 @@ def test_a_running_job_pauses_when_its_steps_are_given_back(stores: Stores, job)
     held, frozen, waiting = (claimed(stores, job, f"k/{n}", h * 64) for n, h in enumerate("cde"))
     stores.steps.release(waiting)
     assert stores.jobs.pause(row).status == JobStatus.PAUSING
-    assert stores.jobs.renew(row, LEASE_S) == JobStatus.PAUSING
+    assert stores.jobs.look([row], LEASE_S) == {(row.id, row.attempt): JobStatus.PAUSING}
     assert stores.steps.job_status(held) == JobStatus.PAUSING
     assert stores.steps.claim(waiting.step_id, "w2", LEASE_S) is None
     with pytest.raises(Conflict) as error:
@@ -42,7 +42,7 @@ def test_a_running_job_pauses_when_its_steps_are_given_back(stores: Stores, job)
         assert (step.state, step.lease_owner, step.sent_at, step.attempts) == ("queued", None, None, [])
     assert stores.steps.claim(held.step_id, "w2", LEASE_S) is None
     assert stores.jobs.claim("o2", LEASE_S) is None
-    assert stores.jobs.renew(row, LEASE_S) is None
+    assert stores.jobs.look([row], LEASE_S) == {}
     assert not stores.jobs.end(row, JobStatus.SUCCEEDED)
     stores.jobs.note(row, phase="late", status_reason="the engine loads tiny")  # progress that was on its way
     paused = job_row(stores, job.id)

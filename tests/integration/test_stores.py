@@ -79,10 +79,10 @@ def test_a_lost_job_is_taken_up_and_its_former_holder_refused(stores: Stores, jo
     if how == "released":
         stores.jobs.release(old)
     else:
-        assert stores.jobs.renew(old, -1) == JobStatus.RUNNING
+        assert stores.jobs.look([old], -1) == {(old.id, old.attempt): JobStatus.RUNNING}
     new = running(stores, job)
     assert (new.attempt, new.started_at) == (2, old.started_at)
-    assert stores.jobs.renew(old, LEASE_S) is None
+    assert stores.jobs.look([old], LEASE_S) == {}
     stores.jobs.note(old, phase="distill")
     assert not stores.jobs.end(old, JobStatus.SUCCEEDED)
     row = job_row(stores, job.id)
@@ -124,7 +124,7 @@ def test_a_cancelled_running_job_never_succeeds(stores: Stores, job):
     row = running(stores, job)
     assert stores.jobs.cancel(row).status == JobStatus.CANCELLING
     assert stores.jobs.cancel(row).status == JobStatus.CANCELLING
-    assert stores.jobs.renew(row, LEASE_S) == JobStatus.CANCELLING
+    assert stores.jobs.look([row], LEASE_S) == {(row.id, row.attempt): JobStatus.CANCELLING}
     assert not stores.jobs.end(row, JobStatus.SUCCEEDED)
     assert stores.jobs.end(row, JobStatus.CANCELLED)
     assert job_row(stores, job.id).finished_at

@@ -70,6 +70,7 @@ class DurableRun:
         self._steps = steps
         self._waits: dict[StepKey, str | None] = {}  # running step -> what it waits for
         self._reason: str | None = job.status_reason  # what the job's row says of that
+        self._noted: dict[str, Any] = {}  # what `note_progress` wrote last
         self._limit = FairLimit(steps.consumers)
         self._meter = ProgressMeter(plan, rates=rates)
         self.eta_error = EtaError()
@@ -157,8 +158,10 @@ class DurableRun:
         reason = next(filter(None, self._waits.values()), None)
         if reason != self._reason:
             values["status_reason"] = reason
-        await asyncio.to_thread(self.stores.jobs.note, self.job, **values)
-        self._reason = reason  # not before it stands in the row: while the database is unavailable it is written again
+        if values != self._noted:
+            await asyncio.to_thread(self.stores.jobs.note, self.job, **values)
+            # not before they stand in the row: while the database is unavailable they are written again
+            self._reason, self._noted = reason, values
         if self._worked and time.monotonic() - self._said >= HEARTBEAT_S:
             await self.emit(self._heartbeat(progress), type="progress", again=True, percent=progress.percent)
 
