@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import uuid_utils
-from sqlalchemy import ColumnElement, Connection, Exists, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, or_, select, update
 
 from shared.contracts.errors import NotFound
 from shared.contracts.estimate import Price
@@ -30,16 +30,13 @@ def new_job_id(kind: JobKind) -> str:
     return f"{PREFIX[kind]}-{uuid_utils.uuid7().hex}"
 
 
-def sibling_runs() -> Exists:
+def sibling_runs() -> ColumnElement[bool]:
     """Whether another job of the same experiment is active. An experiment's jobs run one after the other, so that common
     steps run once."""
     other = jobs.alias()
-    experiment = other.c.request["metadata"][EXPERIMENT].as_string()
-    return (
-        select(other.c.id)
-        .where(other.c.status.in_(ACTIVE_JOBS), experiment == jobs.c.request["metadata"][EXPERIMENT].as_string())
-        .exists()
-    )
+    mine, experiment = (table.c.request["metadata"][EXPERIMENT].as_string() for table in (jobs, other))
+    runs = select(other.c.id).where(other.c.status.in_(ACTIVE_JOBS), experiment == mine).exists()
+    return and_(mine.is_not(None), runs)  # the first part spares most jobs the look at all active ones
 
 
 def project_has_capacity() -> ColumnElement[bool]:
