@@ -10,11 +10,11 @@ from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import Header
-from fastapi.responses import StreamingResponse
 
 from services.api.openapi_document import Responses, may_answer
 from shared.artifacts.archives import Parts
 from shared.contracts.errors import UserError
+from shared.platform.disconnect import Stream
 
 RANGE = re.compile(r"^bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))$", re.ASCII)
 Range = Annotated[str, Header(alias="range", max_length=200)]
@@ -32,7 +32,7 @@ def download_responses(schemas: Mapping[str, Mapping[str, str]]) -> Responses:
     return {200: whole, 206: whole | {"description": "The part that was asked for."}} | may_answer(416)
 
 
-def downloaded(parts: Parts, sha256: str, name: str, media: str, range_header: str, if_range: str) -> StreamingResponse:
+def downloaded(parts: Parts, sha256: str, name: str, media: str, range_header: str, if_range: str) -> Stream:
     """With `Range` one part of the file; of several parts at once, which are not supported, all of it."""
     tag = f'"{sha256}"'
     quoted = quote(name)
@@ -48,7 +48,7 @@ def downloaded(parts: Parts, sha256: str, name: str, media: str, range_header: s
     headers["content-length"] = str(stop - start)
     if part is not None:
         headers["content-range"] = f"bytes {start}-{stop - 1}/{parts.size}"
-    return StreamingResponse(parts.read(start, stop), 200 if part is None else 206, headers, media_type=media)
+    return Stream(parts.read(start, stop), 200 if part is None else 206, headers, media_type=media)
 
 
 def span(header: str, size: int) -> tuple[int, int] | None:

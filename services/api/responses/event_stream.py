@@ -5,9 +5,9 @@ import contextlib
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from fastapi.responses import StreamingResponse
 from starlette.types import Send
 
+from shared.platform.disconnect import Stream
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
@@ -21,7 +21,7 @@ EVENT = {  # of a stream; `schema` speaks of each event
 STREAM: dict[int | str, dict[str, Any]] = {200: {"content": {EVENT_STREAM: {"schema": EVENT}}}}
 
 
-class EventResponse(StreamingResponse):
+class EventResponse(Stream):
     """Ends when its reader has read nothing for `stall_s`; the reader can continue with `Last-Event-ID`."""
 
     media_type = EVENT_STREAM

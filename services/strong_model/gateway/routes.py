@@ -7,7 +7,7 @@ from typing import Annotated
 from urllib.parse import unquote
 
 from fastapi import APIRouter, Depends, Request, Response
-from fastapi.responses import JSONResponse, StreamingResponse
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from services.strong_model.gateway.call import Answer, Ticket
@@ -32,7 +32,7 @@ from shared.platform.call_headers import (
     ORIGIN_HEADERS,
     SAMPLE_HEADER,
 )
-from shared.platform.disconnect import until_disconnected
+from shared.platform.disconnect import Stream, until_disconnected
 from shared.platform.http import bearer, error_response, same_secret
 from shared.platform.settings import platform_settings
 
@@ -214,9 +214,9 @@ def _failed(failure: ProviderError) -> JSONResponse:
     return error_response(failure.body(), failure.status, headers)
 
 
-def _event_stream(events: AsyncIterator[str], headers: dict[str, str]) -> StreamingResponse:
+def _event_stream(events: AsyncIterator[str], headers: dict[str, str]) -> Stream:
     unbuffered = {"cache-control": "no-cache", "x-accel-buffering": "no"}
-    return StreamingResponse(events, 200, unbuffered | headers, "text/event-stream")
+    return Stream(events, 200, unbuffered | headers, "text/event-stream")
 
 
 def _event(data: Json) -> str:

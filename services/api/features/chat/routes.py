@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from fastapi import APIRouter, Request
-from fastapi.responses import Response, StreamingResponse
+from fastapi.responses import Response
 
 from services.api.context import ProjectContext
 from services.api.deps import Context, Engine, Id, needs
@@ -25,7 +25,7 @@ from services.api.responses.event_stream import EVENT, EVENT_STREAM, STREAM_HEAD
 from shared.contracts.chat import ChatRequest, CompletionRequest, GenerationRequest, ResponsesRequest
 from shared.contracts.errors import MeteorError, NotFound
 from shared.contracts.keys import Scope
-from shared.platform.disconnect import until_disconnected
+from shared.platform.disconnect import Stream, until_disconnected
 from shared.platform.log import get_logger
 
 log = get_logger(__name__)
@@ -136,7 +136,7 @@ async def _answer(
         trials.copy(request, context, chosen, made, lambda: chat.streamed_text(made, gathered or []))
 
     stream = _relayed(first, chunks, made, target, form, metrics, finished, gathered, keeping)
-    return StreamingResponse(stream, media_type=EVENT_STREAM, headers=STREAM_HEADERS | _headers(made, target, form))
+    return Stream(stream, media_type=EVENT_STREAM, headers=STREAM_HEADERS | _headers(made, target, form))
 
 
 def _headers(made: Asked, target: Target, form: Form) -> dict[str, str]:
