@@ -110,6 +110,26 @@ def test_a_fork_is_followed_to_its_end(meteor, api: RunningApi, job: str):
     assert followed.exit_code == 1
 
 
+def test_a_job_that_is_resumed_is_followed_to_its_end(meteor, api: RunningApi, job: str):
+    assert "paused" in meteor("jobs", "pause", job).stdout
+
+    def cancelled() -> None:
+        def queued() -> list[JobRecord]:
+            page, _ = api.stores.jobs.page(DEFAULT_PROJECT, None, 10, status="queued")
+            return [one for one in page if one.id == job]
+
+        wait_until(lambda: bool(queued()), 20, "the resumed job")
+        api.stores.jobs.cancel(queued()[0])
+
+    with ThreadPoolExecutor(1) as pool:
+        other = pool.submit(cancelled)
+        followed = meteor("jobs", "resume", job, "--watch")
+        other.result()
+    assert followed.stdout.split()[0] == "queued"
+    assert f"{job}: cancelled" in followed.output
+    assert followed.exit_code == 1
+
+
 def test_files_that_a_body_names_by_path_are_uploaded(meteor, api: RunningApi, files: tuple[Path, Path]):
     """A script makes a database where a field takes one, and stays a text where a field takes that."""
     script = "CREATE TABLE book (title TEXT);"

@@ -190,7 +190,7 @@ def test_the_commands_do_the_same(use: Use, chats: list[str], monkeypatch: pytes
     added = run("feedback", "add", chats[59], "--down", "--correction", "There.", "--author", "me").strip()
     assert chats[59] in run("feedback", "list", "--completion", chats[59], "--rating", "down", "--model", "helper")
     assert '"correction": "There."' in run("feedback", "show", added)
-    assert f"{added} taken back" in run("feedback", "delete", added)
+    assert f"{added} deleted" in run("feedback", "delete", added)
     out = tmp_path / "rows.jsonl"
     told = run(
         "completions", "dataset", "--model", "helper", "--feedback", "corrected", "--since", "2020-01-01", "--limit", "9",

@@ -113,5 +113,5 @@ def test_a_label_is_taken_back_by_api_and_command(http: httpx.Client, meteor: Cl
     left = total(http) - 2
     assert http.delete(f"{LABELS}/{first}").json() == {"id": first, "object": "label", "deleted": True}
     check(http.delete(f"{LABELS}/{first}"), 404, "label_not_found", "label_id")
-    assert f"{last} taken back" in meteor.invoke(cli, ["labels", "delete", last], catch_exceptions=False).output
+    assert f"{last} deleted" in meteor.invoke(cli, ["labels", "delete", last], catch_exceptions=False).output
     assert total(http) == left

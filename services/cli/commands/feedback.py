@@ -68,4 +68,4 @@ def list_feedback(
 
 noun = Noun(app, "meteor feedback", FEEDBACK, COLUMNS, "an id, as `meteor feedback list` shows it")
 noun.add_show("One piece of feedback in full.", lambda row: row.model_dump_json(indent=2))
-noun.add_delete("Delete feedback.", done="taken back")
+noun.add_delete("Delete feedback.")

@@ -190,6 +190,16 @@ def fork(
     _told(forked, follow, as_json, data)
 
 
+@app.command()
+def resume(job: Job, follow: Watch = False, as_json: Json = False, data: Data = DEFAULT_DATA) -> None:
+    """Queue a paused job again."""
+    with client(data) as api:
+        resumed = api.act(JOBS, api.job_id(job), "resume")
+    emit(resumed, as_json, resumed.status)
+    if follow:
+        watch(resumed.id, data, as_json)
+
+
 def fork_point(text: str) -> JsonObject:
     """ "iterate/1" -> {"phase": "iterate", "round": 1}. Raises UserError."""
     phase, slash, number = text.partition("/")
@@ -263,4 +273,3 @@ noun = Noun(app, "meteor jobs", JOBS, COLUMNS, "a job's id; `last` is the newest
 noun.add_show("One job, coloured and indented; --json on one line.")
 noun.add_act("cancel", "Stop a job; what it finished is kept.")
 noun.add_act("pause", "Pause a job: within five seconds nothing of it runs. `resume` continues it.")
-noun.add_act("resume", "Queue a paused job again.")

@@ -81,4 +81,4 @@ def add(
 
 noun = Noun(app, "meteor labels", LABELS, COLUMNS, "an id, as `meteor labels list` shows it")
 noun.add_list("The newest labels.")
-noun.add_delete("Delete labels. Jobs that were posted before still use them.", done="taken back")
+noun.add_delete("Delete labels. Jobs that were posted before still use them.")

@@ -16,7 +16,7 @@ SAMPLING = ("top_p", "top_k", "min_p")  # a caller that sets one of them wants s
 NOT_PLAIN = ("tools", "functions", "response_format", "structured_outputs", "continue_final_message")
 
 TEXT_ONLY = "the models read and write text; leave it out, or ask for text"
-STORED = "nothing is stored: each request holds its whole conversation"
+STORED = "responses and conversations are not stored: send the whole conversation with each request"
 OURS = "the server sets it"
 # Name -> why not, and what is offered instead. A value that asks for nothing (null, false, 0, empty) is let pass,
 # but for what is the engine's inside.
