@@ -40,6 +40,12 @@ def test_every_variable_that_is_documented_is_read():
     assert not strangers
 
 
+def test_every_variable_of_the_compose_file_is_in_the_reference():
+    asked = set(re.findall(r"\$\{((?:METEOR|OTEL)_[A-Z0-9_]+)", (ROOT / "docker-compose.yml").read_text()))
+    assert len(asked) > 20
+    assert asked <= set(NAME.findall(REFERENCE))
+
+
 def rows() -> list[tuple[list[str], list[str]]]:
     """(variables, what stands in the column `default`) of the tables in docs/reference/settings.md that name as many of both."""
     lines = re.findall(r"^\| (`[A-Z][^|]*`) \| ([^|]*) \| [^|]* \|$", REFERENCE, re.MULTILINE)
