@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from fastapi import Depends, FastAPI, Request
@@ -110,7 +110,7 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
     """The application; it opens its stores when it starts and closes its connections when it ends."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         state = app.state
         state.context = context = open_context(settings, platform)
         state.engine = EngineClient(settings, platform.internal_token.get_secret_value())

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -110,7 +110,7 @@ class EngineClient:
             return None
 
     @asynccontextmanager
-    async def _asked(self, route: str, body: Json, served_by: str) -> AsyncIterator[aiohttp.ClientResponse]:
+    async def _asked(self, route: str, body: Json, served_by: str) -> AsyncGenerator[aiohttp.ClientResponse]:
         """The engine's answer, its body still to be read. Left early (the caller went away) it closes the connection, and the
         engine stops the request. served_by: what the engine must have been started with; it is asked for only when the
         engine does not answer; empty: never."""

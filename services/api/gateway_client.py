@@ -1,7 +1,7 @@
 """HTTP client of the strong-model gateway: the configured providers, their prices, and cheap calls that check them."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 from urllib.parse import quote
@@ -148,7 +148,7 @@ def _prices(rows: list[Json]) -> dict[str, Price]:
 
 
 @contextmanager
-def _saying() -> Iterator[None]:
+def _saying() -> Generator[None]:
     try:
         yield
     except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:

@@ -3,7 +3,7 @@ the id takes their place."""
 
 import sqlite3
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import cast
@@ -35,7 +35,7 @@ def attached(api: ApiClient, body: JsonObject) -> JsonObject:
 
 
 @contextmanager
-def database(path: Path) -> Iterator[Path]:
+def database(path: Path) -> Generator[Path]:
     """A SQLite file: the path's own, or one that its script makes. Raises Refused."""
     if path.suffix != ".sql":
         yield path

@@ -1,6 +1,6 @@
 """The `judge` queue: verdicts, preferences and scores through the gateway, grades on this machine."""
 
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from typing import Protocol, TypeVar
@@ -74,7 +74,7 @@ def graders_of(params: JudgeParams, context: StepContext, gateway: GatewayClient
 @asynccontextmanager
 async def grading_gateway(
     verifying: Sequence[VerifyingGrader], context: StepContext
-) -> AsyncIterator[GatewayClient | None]:
+) -> AsyncGenerator[GatewayClient | None]:
     """The gateway where a grader asks a strong model."""
     if not any(models_of(grader) for grader in verifying):
         yield None

@@ -1,7 +1,7 @@
 """Progress of a long stage: one live line on a terminal; elsewhere a line at most every QUIET_S seconds."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Protocol
 
@@ -38,7 +38,7 @@ class ConsoleReport:
             self.say(f"  {text}")
 
     @contextmanager
-    def live(self) -> Iterator[None]:
+    def live(self) -> Generator[None]:
         """Show notes on one changing line while the block runs (on a terminal only)."""
         if not self.console.is_terminal:
             yield
@@ -62,7 +62,7 @@ class SilentReport:
     note = say
 
     @contextmanager
-    def live(self) -> Iterator[None]:
+    def live(self) -> Generator[None]:
         yield
 
 

@@ -1,7 +1,7 @@
 """What `meteor up` and `meteor status` show: one table, live on a terminal, plain lines elsewhere."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -86,7 +86,7 @@ def wait_until_ready(data: Path, console: Console, timeout_s: float) -> RunState
 
 
 @contextmanager
-def _live(console: Console) -> Iterator[Live | None]:
+def _live(console: Console) -> Generator[Live | None]:
     if not console.is_terminal:
         yield None
         return

@@ -3,7 +3,7 @@
 import json
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -117,7 +117,7 @@ def _questions(job: JobObject, report: Report, rows: Path) -> list[tuple[str, st
 
 
 @contextmanager
-def _shown(job: JobObject, script: Path) -> Iterator[Callable[[str], str]]:
+def _shown(job: JobObject, script: Path) -> Generator[Callable[[str], str]]:
     """How an answer is shown: as it is, or as a query with the rows that it returns."""
     grader = job.distillation.primary_metric
     if not isinstance(grader, SqlResultGrader):

@@ -4,7 +4,7 @@ import asyncio
 import os
 import shutil
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class Newest(Wire):
 
 
 @asynccontextmanager
-async def kept_elsewhere(context: StepContext, folder: Path) -> AsyncIterator[None]:
+async def kept_elsewhere(context: StepContext, folder: Path) -> AsyncGenerator[None]:
     """Fetch a newer checkpoint than the folder has, and store those that come. On a data folder alone nothing is to be done."""
     if not context.settings.artifacts_url:
         yield

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager, suppress
 
 import httpx
@@ -43,7 +43,7 @@ def check(platform: PlatformSettings, settings: TrainerSettings) -> None:
 @asynccontextmanager
 async def borrowed(
     borrower: str, platform: PlatformSettings, settings: TrainerSettings, on_wait: Callable[[str], None]
-) -> AsyncIterator[None]:
+) -> AsyncGenerator[None]:
     """Holds the engine's device while the block runs. borrower: names the attempt, so that an earlier one does not return a later one's loan.
     on_wait: receives the reason.
 

@@ -6,7 +6,7 @@ fork. Credentials come from the environment that the provider's own tools read (
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import cache
@@ -120,7 +120,7 @@ class Objects:
             return getattr(obstore, name)(store, *args, **options)
 
     @contextmanager
-    def _understood(self) -> Iterator[None]:
+    def _understood(self) -> Generator[None]:
         from obstore.exceptions import AlreadyExistsError, BaseError
 
         try:

@@ -9,7 +9,7 @@ import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -294,7 +294,7 @@ def as_array(rows: Iterable[bytes]) -> Iterator[bytes]:
 
 
 @contextmanager
-def temporary_file(folder: Path, prefix: str = ".tmp-") -> Iterator[tuple[IO[bytes], Path]]:
+def temporary_file(folder: Path, prefix: str = ".tmp-") -> Generator[tuple[IO[bytes], Path]]:
     """A new file (mode 0600) and its path; removed at the end unless it was moved away."""
     folder.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=folder, prefix=prefix)

@@ -10,7 +10,7 @@ import math
 import re
 import sqlite3
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
@@ -142,7 +142,7 @@ def _finite(value: Any) -> Any:
 
 
 @contextmanager
-def writing(engine: Engine) -> Iterator[Connection]:
+def writing(engine: Engine) -> Generator[Connection]:
     """A writing transaction: committed at the end, rolled back on an error."""
     with engine.connect() as connection:
         if engine.dialect.name == "sqlite":
@@ -156,7 +156,7 @@ def writing(engine: Engine) -> Iterator[Connection]:
 
 
 @contextmanager
-def reading(engine: Engine) -> Iterator[Connection]:
+def reading(engine: Engine) -> Generator[Connection]:
     """A connection for queries."""
     with engine.connect() as connection:
         yield connection

@@ -6,7 +6,7 @@ import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -77,7 +77,7 @@ def refuse_packed(head: bytes) -> None:
 
 
 @contextmanager
-def opened_zip(path: Path) -> Iterator[zipfile.ZipFile]:
+def opened_zip(path: Path) -> Generator[zipfile.ZipFile]:
     """Raises BadArchive if the file is no zip, is damaged, or has too many members."""
     with _Guarded(str(path)) as file:
         try:

@@ -5,7 +5,7 @@ huggingface_hub reads HF_ENDPOINT, HF_TOKEN and HF_HUB_OFFLINE, and resumes brok
 
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -90,7 +90,7 @@ def hub_files(options: HubOptions) -> Iterator[tuple[str, Path]]:
 
 
 @contextmanager
-def _hub_errors(options: HubOptions) -> Iterator[None]:
+def _hub_errors(options: HubOptions) -> Generator[None]:
     try:
         import httpx2
         from huggingface_hub import errors

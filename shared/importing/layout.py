@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
@@ -112,7 +112,7 @@ def layout_of(path: Path, packed: Packed) -> Layout:
 
 
 @contextmanager
-def text(path: Path, layout: Layout) -> Iterator[BinaryIO]:
+def text(path: Path, layout: Layout) -> Generator[BinaryIO]:
     """The file's text as UTF-8 bytes."""
     with opened(path, layout.packed) as file:
         if layout.encoding == UTF8:

@@ -6,7 +6,7 @@ import io
 import lzma
 import tempfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -94,7 +94,7 @@ def names_shown(names: Sequence[str]) -> str:
 
 
 @contextmanager
-def opened(path: Path, packed: Packed) -> Iterator[BinaryIO]:
+def opened(path: Path, packed: Packed) -> Generator[BinaryIO]:
     """The unpacked bytes as a stream. Reading it raises BadArchive for a damaged file and for a bomb."""
     if packed.kind == "zip":
         with opened_zip(path) as archive:
@@ -122,7 +122,7 @@ def _stream(file: BinaryIO, kind: str):
 
 
 @contextmanager
-def seekable(path: Path, packed: Packed) -> Iterator[Path]:
+def seekable(path: Path, packed: Packed) -> Generator[Path]:
     """The path of the unpacked file: of a temporary copy where it is packed."""
     if not packed.kind:
         yield path

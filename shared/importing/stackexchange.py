@@ -8,7 +8,7 @@ import re
 import sqlite3
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -101,7 +101,7 @@ def posts(file: BinaryIO, on_bytes: Callable[[int], None] = lambda _: None) -> I
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[BinaryIO, int]]:
+def _opened(path: Path) -> Generator[tuple[BinaryIO, int]]:
     """The XML as a stream, out of a zip if the file is one, and its length. Raises BadArchive."""
     with path.open("rb") as file:
         head = file.read(6)

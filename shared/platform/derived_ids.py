@@ -1,6 +1,6 @@
 """Ids of spans: random, or those that the caller has drawn. Imported only where traces are made."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -10,7 +10,7 @@ _taken: ContextVar[tuple[int, int] | None] = ContextVar("taken", default=None)
 
 
 @contextmanager
-def taking(trace_id: int, span_id: int) -> Iterator[None]:
+def taking(trace_id: int, span_id: int) -> Generator[None]:
     """A span that starts inside has these ids."""
     token = _taken.set((trace_id, span_id))
     try:

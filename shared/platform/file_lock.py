@@ -2,7 +2,7 @@
 
 import asyncio
 import fcntl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -10,7 +10,7 @@ LOOK_S = 0.5  # between two tries
 
 
 @contextmanager
-def only_one(path: Path) -> Iterator[None]:
+def only_one(path: Path) -> Generator[None]:
     """Wait until no other process or thread is in here by this path. Raises OSError where the file cannot be made."""
     with path.open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -21,7 +21,7 @@ def only_one(path: Path) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def lock_in_turn(path: Path, on_wait: Callable[[], object]) -> AsyncIterator[None]:
+async def lock_in_turn(path: Path, on_wait: Callable[[], object]) -> AsyncGenerator[None]:
     """As only_one, for a coroutine, which can be cancelled while it waits. on_wait: called at each try that finds another holder."""
     with path.open("a") as lock:
         while True:

@@ -7,7 +7,7 @@ derived from the job's id; the span of the job is derived from its id too, so th
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -144,7 +144,7 @@ def span(name: str, kind: Kind = "internal", parent: "Context | None" = None, **
 
 
 @contextmanager
-def _open(name: str, kind: Kind, parent: "Context | None", attributes: Mapping[str, Value | None]) -> Iterator[Span]:
+def _open(name: str, kind: Kind, parent: "Context | None", attributes: Mapping[str, Value | None]) -> Generator[Span]:
     tracer = _tracer()
     if tracer is None:
         yield NO_SPAN

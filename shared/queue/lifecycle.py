@@ -3,7 +3,7 @@
 import asyncio
 import gc
 import os
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from celery import signals
@@ -38,7 +38,7 @@ class ShutdownPipe:
             self._writer = -1
 
     @contextmanager
-    def noticed(self) -> Iterator[asyncio.Future[None]]:
+    def noticed(self) -> Generator[asyncio.Future[None]]:
         """A future that is done once the shutdown has begun."""
         loop = asyncio.get_running_loop()
         shutdown: asyncio.Future[None] = loop.create_future()

@@ -26,7 +26,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
@@ -75,7 +75,7 @@ def publish(data: Path) -> None:
 
 
 @contextmanager
-def running_api(engine_url: str, base: str) -> Iterator[tuple[str, int]]:
+def running_api(engine_url: str, base: str) -> Generator[tuple[str, int]]:
     """(its address, the process's id): the API with a data folder of its own."""
     with tempfile.TemporaryDirectory(prefix="meteor-bench-") as folder:
         port = free_port()
@@ -93,7 +93,7 @@ def running_api(engine_url: str, base: str) -> Iterator[tuple[str, int]]:
 
 
 @contextmanager
-def running_pass_through(engine: str, client: str) -> Iterator[tuple[str, int]]:
+def running_pass_through(engine: str, client: str) -> Generator[tuple[str, int]]:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     argv = ["tests.bench.pass_through", "--port", str(port), "--engine", engine, "--client", client]
@@ -102,7 +102,7 @@ def running_pass_through(engine: str, client: str) -> Iterator[tuple[str, int]]:
 
 
 @contextmanager
-def running_router(engine: str, program: Path) -> Iterator[tuple[str, int]]:
+def running_router(engine: str, program: Path) -> Generator[tuple[str, int]]:
     port, metrics = free_port(), free_port()
     url = f"http://127.0.0.1:{port}"
     argv = [str(program), "--worker-urls", engine, "--host", "127.0.0.1", "--port", str(port)]

@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 from sqlalchemy import event
@@ -35,7 +35,7 @@ STEPS, SMALL, LARGE = 200, 1_000, 10_000
 
 
 @contextmanager
-def counting(stores: Stores) -> Iterator[Counter[str]]:
+def counting(stores: Stores) -> Generator[Counter[str]]:
     """Counts statements and transactions that this process sends to the database."""
     counts: Counter[str] = Counter()
 

@@ -15,7 +15,7 @@ import random
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -75,7 +75,7 @@ def ask_health(url: str, pid: int, stop: Any, times: Any) -> None:
 
 
 @contextmanager
-def watched(url: str, pid: int, figures: dict[str, Any], name: str) -> Iterator[None]:
+def watched(url: str, pid: int, figures: dict[str, Any], name: str) -> Generator[None]:
     """Note seconds, peak memory over now, and the times of /healthz while the body runs."""
     stop, times = multiprocessing.Event(), multiprocessing.Queue()
     asking = multiprocessing.Process(target=ask_health, args=(url, pid, stop, times))

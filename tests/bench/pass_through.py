@@ -5,7 +5,7 @@ It reads the body, sends it on as it is and passes the engine's bytes back. No k
 
 import argparse
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 
 import aiohttp
 import httpx
@@ -32,7 +32,7 @@ async def by_aiohttp(http: aiohttp.ClientSession, body: bytes) -> AsyncGenerator
 
 def app(engine: str, client: str) -> Starlette:
     @contextlib.asynccontextmanager
-    async def lifespan(_: Starlette) -> AsyncIterator[dict[str, object]]:
+    async def lifespan(_: Starlette) -> AsyncGenerator[dict[str, object]]:
         if client == "httpx":
             async with httpx.AsyncClient(base_url=engine, timeout=600, trust_env=False) as http:
                 yield {"ask": lambda body: by_httpx(http, body)}

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from pathlib import Path
 
 from services.orchestrator.method.distill import distill
@@ -61,7 +61,7 @@ def workers(weak_s: float, strong_s: float):
 @contextlib.asynccontextmanager
 async def a_run(
     stores: Stores, questions: int, name: str, model: str = "bench", batch_size: int = BATCH
-) -> AsyncIterator[tuple[DistillationRun, list[Question]]]:
+) -> AsyncGenerator[tuple[DistillationRun, list[Question]]]:
     """A job of so many training questions as the orchestrator would hold it, its step client at work."""
     settings = platform_settings()
     rows = [Question(id=f"{name}-{i}", question=f"question {i} of {name}", split=Split.TRAIN) for i in range(questions)]

@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -175,7 +175,7 @@ async def measure(server: Server, requests: int, writers: int) -> dict[str, Timi
 
 
 @contextlib.asynccontextmanager
-async def _http(server: Server, writers: int) -> AsyncIterator[aiohttp.ClientSession]:
+async def _http(server: Server, writers: int) -> AsyncGenerator[aiohttp.ClientSession]:
     timeout = aiohttp.ClientTimeout(total=120)
     connector = aiohttp.TCPConnector(limit=writers)
     async with aiohttp.ClientSession(connector=connector, headers=server.headers, timeout=timeout) as http:
@@ -183,7 +183,7 @@ async def _http(server: Server, writers: int) -> AsyncIterator[aiohttp.ClientSes
 
 
 @contextmanager
-def ours(folder: Path, database: str | None) -> Iterator[Server]:
+def ours(folder: Path, database: str | None) -> Generator[Server]:
     headers = {"authorization": f"Bearer {KEY}"}
     with start_teacher() as teacher, running_gateway(teacher, folder) as gateway:
         changes = {"METEOR_LOG_LEVEL": "WARNING", "METEOR_INTERNAL_TOKEN": TOKEN, "METEOR_API_GATEWAY_URL": gateway.url}
@@ -209,7 +209,7 @@ def _api(folder: Path, headers: dict[str, str], changes: dict[str, str]) -> Iter
 
 
 @contextmanager
-def mlflow(python: Path, folder: Path, database: str | None) -> Iterator[Server]:
+def mlflow(python: Path, folder: Path, database: str | None) -> Generator[Server]:
     port = free_port()
     url, api = f"http://127.0.0.1:{port}", "/api/2.0/mlflow"
     store = database or f"sqlite:///{folder / 'mlflow.sqlite3'}"
@@ -246,7 +246,7 @@ def mlflow(python: Path, folder: Path, database: str | None) -> Iterator[Server]
 
 
 @contextmanager
-def databases(postgres: bool) -> Iterator[Callable[[], str | None]]:
+def databases(postgres: bool) -> Generator[Callable[[], str | None]]:
     """Makes the URL of an empty database; None for a SQLite file in the server's own folder."""
     if not postgres:
         yield lambda: None

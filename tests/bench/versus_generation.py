@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -70,7 +70,7 @@ Generate = Callable[[FakeServer, int, Path, Half | None], Run]  # with Half: kil
 
 
 @contextmanager
-def ours_running(environment: dict[str, str]) -> Iterator[list[subprocess.Popen]]:
+def ours_running(environment: dict[str, str]) -> Generator[list[subprocess.Popen]]:
     """Gateway, strong worker and orchestrator as processes of their own."""
     modules = (
         ["services.strong_model", "gateway"],

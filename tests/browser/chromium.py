@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,7 +24,7 @@ TWO_FRAMES = "() => new Promise((drawn) => requestAnimationFrame(() => requestAn
 
 
 @contextmanager
-def running_chromium() -> Iterator[Browser]:
+def running_chromium() -> Generator[Browser]:
     """While it runs no event loop can be started in this thread: async tests come before it or after it."""
     assert CHROMIUM is not None, NO_CHROMIUM
     expect.set_options(timeout=PATIENCE_MS)
@@ -101,7 +101,7 @@ class Tab:
 
 
 @contextmanager
-def open_tab(chromium: Browser, origin: str, **options: Any) -> Iterator[Tab]:
+def open_tab(chromium: Browser, origin: str, **options: Any) -> Generator[Tab]:
     """options: of the context."""
     context = chromium.new_context(**{"viewport": WIDE, "reduced_motion": "reduce", "locale": "en-GB"} | options)
     context.set_default_timeout(PATIENCE_MS)

@@ -1,6 +1,6 @@
 """The API with a gateway and a teacher behind it, as processes; no model and no worker runs."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ ADAPTERS = [f"{number:02d}" * 32 for number in range(1, 9)]  # as the samples na
 
 
 @contextmanager
-def running_system(data: Path, redis: str, **changes: str) -> Iterator[RunningApi]:
+def running_system(data: Path, redis: str, **changes: str) -> Generator[RunningApi]:
     """changes: to the environment of the API."""
     with ExitStack() as stack:
         engine = stack.enter_context(running_vllm({BASE, *ADAPTERS}))

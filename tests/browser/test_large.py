@@ -1,7 +1,7 @@
 """The first view is light, and a job of 10,000 examples and 50,000 events stays smooth: counted in processor time of the page, its
 nodes and the bytes it asks for, which do not depend on what else the machine does."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -26,7 +26,7 @@ class Load:
 
 
 @contextmanager
-def measured(tab: Tab) -> Iterator[Load]:
+def measured(tab: Tab) -> Generator[Load]:
     load = Load()
     session: CDPSession = tab.context.new_cdp_session(tab.page)
     session.send("Performance.enable", {"timeDomain": "threadTicks"})

@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -58,7 +58,7 @@ class Plan:
 
 
 @contextmanager
-def standing(plan: Plan, data: Path, student: Path) -> Iterator[tuple[Fleet, FakeServer]]:
+def standing(plan: Plan, data: Path, student: Path) -> Generator[tuple[Fleet, FakeServer]]:
     """A fleet that is ready, and its teacher."""
     pace = ["--latency", str(plan.teacher_s), "--concurrency", str(plan.concurrency)]
     with start_teacher(*pace) as teacher:

@@ -7,7 +7,7 @@ import random
 import re
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -170,7 +170,7 @@ def test_a_clock_that_is_set_back_delays_a_lost_step_and_no_more(tmp_path: Path,
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
+def small_disk(folder: Path) -> Generator[Path]:
     """A disk of DISK in memory. Skips where the machine gives us none."""
     if os.geteuid() != 0:
         pytest.skip("only root may mount a small disk")

@@ -6,7 +6,7 @@ METEOR_CHART_TOOLS=... python -m tests.chart.upgrade
 import difflib
 import tarfile
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,7 +68,7 @@ def at(one: Object, path: tuple[str, ...]) -> Any:
 
 
 @contextmanager
-def upgrades() -> Iterator[list[Upgrade]]:
+def upgrades() -> Generator[list[Upgrade]]:
     """With the values of the version before, which whoever upgrades has."""
     with tempfile.TemporaryDirectory() as folder, tarfile.open(BEFORE) as archive:
         archive.extractall(folder, filter="data")

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +28,7 @@ class Server:
 
 
 @contextmanager
-def running_system() -> Iterator[Server]:
+def running_system() -> Generator[Server]:
     with tempfile.TemporaryDirectory(prefix="meteor-clients-") as folder:
         environment = {
             "METEOR_STUDENT_MODEL": STUDENT,

@@ -4,7 +4,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +73,7 @@ def _answers(url: str) -> bool:
 
 
 @contextmanager
-def running_api(data: Path, **changes: str) -> Iterator[RunningApi]:
+def running_api(data: Path, **changes: str) -> Generator[RunningApi]:
     port = free_port()
     environment = api_environment(data, port, **changes)
     url = f"http://127.0.0.1:{port}"

@@ -5,7 +5,7 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any, cast
 
@@ -208,7 +208,7 @@ class Busy(UserError):
 
 
 @contextmanager
-def busy_server(asked: list[float]) -> Iterator[str]:
+def busy_server(asked: list[float]) -> Generator[str]:
     """A server with our error forms that is too busy for the first request of each path."""
     app = new_app("busy", "busy")
 

@@ -1,7 +1,7 @@
 """Chats that are stored, by OpenAI's routes with the stock client; which chats are, and that storing disturbs nobody."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -253,7 +253,7 @@ def another(tmp_path_factory: pytest.TempPathFactory, engine: FakeVllm, _valkey_
     """Starts an API with settings of its own."""
 
     @contextmanager
-    def start(**settings: str) -> Iterator[tuple[RunningApi, httpx.Client]]:
+    def start(**settings: str) -> Generator[tuple[RunningApi, httpx.Client]]:
         data, headers = tmp_path_factory.mktemp("another"), {"authorization": f"Bearer {KEY}"}
         with (
             running_api(data, METEOR_API_ENGINE_URL=engine.url, REDIS_URL=_valkey_server, **settings) as api,

@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -101,7 +101,7 @@ def kill_family(worker: subprocess.Popen) -> None:
 
 
 @contextmanager
-def running_farm(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> Iterator[Farm]:
+def running_farm(farm: Farm, monkeypatch: pytest.MonkeyPatch) -> Generator[Farm]:
     """With its environment in this process too; its workers end with the block."""
     for name, value in farm.environment.items():
         monkeypatch.setenv(name, value)

@@ -1,6 +1,6 @@
 """The real gateway as a process of its own, its ledger, and the fake teacher behind it."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from subprocess import Popen
@@ -73,7 +73,7 @@ def gateway_env(teacher: FakeServer, folder: str, port: int) -> dict[str, str]:
 
 
 @contextmanager
-def running_gateway(teacher: FakeServer, folder: Path, **more: str) -> Iterator[Gateway]:
+def running_gateway(teacher: FakeServer, folder: Path, **more: str) -> Generator[Gateway]:
     """Impatient (1.5 s per attempt, 3 attempts) unless `more` environment says otherwise. Its key is KEY."""
     port = free_port()
     env = gateway_env(teacher, str(folder), port) | more

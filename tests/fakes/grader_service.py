@@ -4,7 +4,7 @@ import contextlib
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
@@ -25,7 +25,7 @@ class Service:
 
 
 @contextlib.contextmanager
-def running_service() -> Iterator[Service]:
+def running_service() -> Generator[Service]:
     made = Service()
 
     class Handler(BaseHTTPRequestHandler):

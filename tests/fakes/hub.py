@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -46,7 +46,7 @@ def _handler(dataset: str, files: Mapping[str, bytes]) -> type[BaseHTTPRequestHa
 
 
 @contextmanager
-def running_hub(dataset: str, files: Mapping[str, bytes]) -> Iterator[str]:
+def running_hub(dataset: str, files: Mapping[str, bytes]) -> Generator[str]:
     """Its address, for HF_ENDPOINT."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(dataset, files))
     Thread(target=server.serve_forever, daemon=True).start()
@@ -153,7 +153,7 @@ def _model_handler(hub: ModelHub) -> type[BaseHTTPRequestHandler]:
 
 
 @contextmanager
-def running_model_hub(repositories: Mapping[str, HubRepository]) -> Iterator[ModelHub]:
+def running_model_hub(repositories: Mapping[str, HubRepository]) -> Generator[ModelHub]:
     hub = ModelHub(dict(repositories))
     server = ThreadingHTTPServer(("127.0.0.1", 0), _model_handler(hub))
     hub.url = f"http://127.0.0.1:{server.server_port}"

@@ -4,7 +4,7 @@ pods are listed and watched."""
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,7 +18,7 @@ SECRETS = {"name": "secrets", "singularName": "secret", "namespaced": True, "kin
 
 
 @contextmanager
-def running_cluster(namespace: str, name: str, values: Mapping[str, str]) -> Iterator[str]:
+def running_cluster(namespace: str, name: str, values: Mapping[str, str]) -> Generator[str]:
     """Its URL. values: of the Secret, in plain text."""
     app = FastAPI()
 
@@ -81,7 +81,7 @@ class Pods:
 
 
 @contextmanager
-def running_pods(namespace: str) -> Iterator[Pods]:
+def running_pods(namespace: str) -> Generator[Pods]:
     pods, app = Pods(), FastAPI()
 
     @app.get(f"/api/v1/namespaces/{namespace}/pods", response_model=None)

@@ -1,7 +1,7 @@
 """A device of little memory: more tokens in one pass than it takes, and memory runs out as PyTorch says it."""
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ from transformers.models.llama.modeling_llama import LlamaModel
 
 
 @contextmanager
-def watched(look: Callable[[Any, int], None]) -> Iterator[None]:
+def watched(look: Callable[[Any, int], None]) -> Generator[None]:
     """Each pass of a model is shown to look(model, tokens) first."""
     model: Any = LlamaModel
     forward = model.forward
@@ -28,7 +28,7 @@ def watched(look: Callable[[Any, int], None]) -> Iterator[None]:
 
 
 @contextmanager
-def a_device_of(most: int, unless_checkpointing: bool = False) -> Iterator[list[int]]:
+def a_device_of(most: int, unless_checkpointing: bool = False) -> Generator[list[int]]:
     """Within it a model takes so many tokens in one pass; with more, memory runs out in the middle of the backward pass. Yields the
     passes that did not fit."""
     refused: list[int] = []

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from tests.fakes.ports import free_port
 
 
 @contextmanager
-def on_a_thread(app: Any, certificate: Path | None = None) -> Iterator[str]:
+def on_a_thread(app: Any, certificate: Path | None = None) -> Generator[str]:
     """Its URL. certificate: with its key in one file; then it is https."""
     port, options = free_port(), {"log_level": "critical", "timeout_graceful_shutdown": 1, "lifespan": "off"}
     if certificate is not None:

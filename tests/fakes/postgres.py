@@ -9,7 +9,7 @@ import sys
 import tempfile
 import threading
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from tests.fakes.ports import free_port
 
 
 @contextmanager
-def running_postgres(address: str | None = None) -> Iterator[str]:
+def running_postgres(address: str | None = None) -> Generator[str]:
     """Yields the URL of its `postgres` database. The server does not wait for the disk: its data live for one run.
 
     address: where it listens over TCP, for clients on other hosts; without it, on a Unix socket alone."""

@@ -4,7 +4,7 @@ small ones do; the protocol for large ones (Xet) is not spoken."""
 import base64
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -51,7 +51,7 @@ class PushHub:
 
 
 @contextmanager
-def running_push_hub() -> Iterator[PushHub]:
+def running_push_hub() -> Generator[PushHub]:
     hub = PushHub()
 
     class Handler(BaseHTTPRequestHandler):

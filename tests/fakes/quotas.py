@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -73,7 +73,7 @@ class Quota:
 
 
 @contextmanager
-def serving(quotas: dict[str, Quota]) -> Iterator[dict[str, str]]:
+def serving(quotas: dict[str, Quota]) -> Generator[dict[str, str]]:
     """Their base URLs by name."""
     routes = [Route(f"/{name}/v1/chat/completions", quota.chat, methods=["POST"]) for name, quota in quotas.items()]
     with on_a_thread(Starlette(routes=routes)) as url:

@@ -4,7 +4,7 @@ import os
 import shutil
 import subprocess
 import sysconfig
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -42,7 +42,7 @@ def start(*options: str) -> list[str]:
 @contextmanager
 def running_head(
     folder: Path, environment: Mapping[str, str], ports: Mapping[str, int], options: Sequence[str], address: str
-) -> Iterator[str]:
+) -> Generator[str]:
     """The dashboard's address, once a machine takes jobs or, with no CPU of its own, once the dashboard answers.
 
     ports: by the name of ray's option. address: where it listens.

@@ -1,6 +1,6 @@
 """A Ray dashboard's Jobs API over real HTTP (docs.ray.io, "Ray Jobs REST API"): it remembers jobs and starts none; a test says what becomes of them."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -106,7 +106,7 @@ class RayJobsServer:
 
 
 @contextmanager
-def ray_jobs() -> Iterator[RayJobsServer]:
+def ray_jobs() -> Generator[RayJobsServer]:
     server = RayJobsServer()
     with on_a_thread(Starlette(routes=server.routes())) as server.url:
         yield server

@@ -6,7 +6,7 @@ import shutil
 import subprocess
 import sysconfig
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -39,7 +39,7 @@ def weed() -> str | None:
 
 
 @contextmanager
-def running_s3(address: str = "127.0.0.1") -> Iterator[S3]:
+def running_s3(address: str = "127.0.0.1") -> Generator[S3]:
     """address: where it listens."""
     program = weed()
     assert program is not None

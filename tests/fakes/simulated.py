@@ -7,7 +7,7 @@ training makes of the skill is the test's to say.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from statistics import fmean
@@ -177,7 +177,7 @@ class World:
         return Grades(id=row["id"], scores=dict.fromkeys(names, score) if row["reference"] else {})
 
     @contextmanager
-    def _voting(self, request: StepRequest) -> Iterator[None]:
+    def _voting(self, request: StepRequest) -> Generator[None]:
         """One voter for all rows of a step, as the worker has: each starts a process, which takes longer than the rows."""
         if request.kind is not StepKind.AGREE:
             yield

@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,7 +64,7 @@ class FakeServer(NamedTuple):
 @contextmanager
 def running(
     argv: list[str], health: str, env: Mapping[str, str] | None = None, timeout_s: float = 90
-) -> Iterator[subprocess.Popen]:
+) -> Generator[subprocess.Popen]:
     """A Python module as a guarded process, from the time its health route answers. kill() on what it yields is a SIGKILL."""
     child = subprocess.Popen(
         process_guard.command([sys.executable, "-m", *argv]),
@@ -83,7 +83,7 @@ def running(
 @contextmanager
 def start_teacher(
     *options: str, module: str = "tests.fakes.teacher", port: int | None = None, address: str = "127.0.0.1"
-) -> Iterator[FakeServer]:
+) -> Generator[FakeServer]:
     """The fake teacher, on a free port unless one is given. options: its command line beyond address, port and log."""
     port = port or free_port()
     with tempfile.TemporaryDirectory(prefix="meteor-fake-") as folder:

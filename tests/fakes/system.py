@@ -4,7 +4,7 @@ first out as the broker's, and workers that only pretend (tests.fakes.simulated)
 import asyncio
 import json
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,7 @@ class System:
         self.loop.call_soon_threadsafe(self.queues[queue].put_nowait, step_id)
 
     @asynccontextmanager
-    async def running(self, orchestrators: int = 1, **settings: Any) -> AsyncIterator[list[Orchestrator]]:
+    async def running(self, orchestrators: int = 1, **settings: Any) -> AsyncGenerator[list[Orchestrator]]:
         self.loop = asyncio.get_running_loop()
         self.queues = {queue: asyncio.Queue() for queue in Queue}
         made = [self._orchestrator(number, **settings) for number in range(orchestrators)]

@@ -2,7 +2,7 @@
 
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 
 import redis
@@ -21,7 +21,7 @@ def _answers(url: str) -> bool:
 
 
 @contextmanager
-def running_valkey(port: int | None = None, address: str = "127.0.0.1") -> Iterator[str]:
+def running_valkey(port: int | None = None, address: str = "127.0.0.1") -> Generator[str]:
     """Yields the URL. port: to bring a server back under the address of one that was stopped. address: where it listens."""
     port = port or free_port()
     url = f"redis://{address}:{port}/0"

@@ -9,7 +9,7 @@ the answer has a schema and the text is no JSON, it is a value of the schema. Wh
 import asyncio
 import json
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -244,7 +244,7 @@ def vllm_app(state: FakeVllm) -> FastAPI:
 
 
 @contextmanager
-def running_vllm(models: set[str]) -> Iterator[FakeVllm]:
+def running_vllm(models: set[str]) -> Generator[FakeVllm]:
     """The engine on a free loopback port, in a thread of this process."""
     state = FakeVllm(models)
     port = free_port()

@@ -4,7 +4,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -140,7 +140,7 @@ def _open_calls(shared: SharedServices, host: str | None) -> int:
 
 
 @contextmanager
-def standing(plan: Plan, work: Path, student: Path, mark: str, say: Callable[[str], None]) -> Iterator[Fleet]:
+def standing(plan: Plan, work: Path, student: Path, mark: str, say: Callable[[str], None]) -> Generator[Fleet]:
     """All hosts, ready."""
     with ExitStack() as stack:
         network = stack.enter_context(Network(HOSTS))

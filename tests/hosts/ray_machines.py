@@ -3,7 +3,7 @@
 import contextlib
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,7 +20,7 @@ AGAIN = 'while :; do "$@"; sleep 1; done'
 
 
 @contextmanager
-def running_cluster(environment: Mapping[str, str]) -> Iterator[dict[str, str]]:
+def running_cluster(environment: Mapping[str, str]) -> Generator[dict[str, str]]:
     """What the hosts' trainers are told. environment: of the head."""
     with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
         told = dict(environment) | ray_cluster.PATIENT

@@ -1,6 +1,6 @@
 """What the hosts share: PostgreSQL, Valkey, an S3 server and the teacher. They are struck by no one here; `make chaos` does that."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -40,7 +40,7 @@ class SharedServices:
 
 
 @contextmanager
-def shared_services(teacher_s: float, concurrency: int) -> Iterator[SharedServices]:
+def shared_services(teacher_s: float, concurrency: int) -> Generator[SharedServices]:
     """teacher_s: seconds per request, concurrency: how many at once."""
     pace = ["--latency", str(teacher_s), "--concurrency", str(concurrency)]
     with (

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -164,7 +164,7 @@ class Taught(Pretended):
 
 
 @contextmanager
-def priced_gateway(folder: Path) -> Iterator[Gateway]:
+def priced_gateway(folder: Path) -> Generator[Gateway]:
     """32 calls at once. A call costs 0.008 USD and some, and MOST_USD at most, so that 32 can be reserved of one USD."""
     prices = {"METEOR_TEACHER_PRICE_INPUT": "4", "METEOR_TEACHER_PRICE_OUTPUT": "4000"}
     with (

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 import pytest
 
@@ -32,7 +32,7 @@ class CountingStore(EventStore):
 
 
 @contextlib.asynccontextmanager
-async def hub_of(stores: Stores, **settings) -> AsyncIterator[tuple[EventHub, CountingStore]]:
+async def hub_of(stores: Stores, **settings) -> AsyncGenerator[tuple[EventHub, CountingStore]]:
     counting = CountingStore(stores.jobs.engine)
     hub = EventHub(stores._replace(events=counting), ApiSettings(events_poll_s=POLL_S, **settings))
     task = asyncio.create_task(hub.run())

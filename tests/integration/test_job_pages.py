@@ -1,7 +1,7 @@
 """A page of jobs asks the stores as often as one job does, and tells of each what it tells of it alone."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from tests.fakes.store_moves import processed_file
 
 
 @contextmanager
-def counted(*engines: Engine) -> Iterator[Counter[str]]:
+def counted(*engines: Engine) -> Generator[Counter[str]]:
     """Statements that these engines send."""
     counts: Counter[str] = Counter()
 

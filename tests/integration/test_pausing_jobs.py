@@ -1,7 +1,7 @@
 """The orchestrator's own loop over pretended workers: jobs that pause after a stage or when they are asked to, and go on."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -56,7 +56,7 @@ class System:
         self.jobs = self.simulation.stores.jobs
 
     @asynccontextmanager
-    async def orchestrator(self) -> AsyncIterator[Orchestrator]:
+    async def orchestrator(self) -> AsyncGenerator[Orchestrator]:
         made = Orchestrator(
             self.simulation.stores,
             self.simulation.ledger,

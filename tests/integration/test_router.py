@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -35,7 +35,7 @@ ADAPTER = "a" * 64  # a router does not know the names of adapters
 
 
 @contextmanager
-def running_router(log: Path, *options: str, env: dict[str, str] | None = None) -> Iterator[str]:
+def running_router(log: Path, *options: str, env: dict[str, str] | None = None) -> Generator[str]:
     """Its URL, from the time it has an engine."""
     assert ROUTER is not None
     port = free_port()

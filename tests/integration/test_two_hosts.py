@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,7 @@ URL = "s3://meteor-hosts/jobs"
 
 
 @contextmanager
-def process(module: str, environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+def process(module: str, environment: Mapping[str, str], log: Path) -> Generator[subprocess.Popen[bytes]]:
     """kill() is a SIGKILL to the service; its guard ends all that it started."""
     with log.open("ab") as out:
         argv = process_guard.command([sys.executable, "-m", *module.split()])

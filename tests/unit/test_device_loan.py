@@ -1,7 +1,7 @@
 """The trainer borrows the engine's device: the real control port and scheduler, without an engine and without a training."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -118,7 +118,7 @@ async def test_each_attempt_at_a_step_borrows_for_itself_and_a_conversion_not_at
     borrowers: list[str] = []
 
     @asynccontextmanager
-    async def lent(borrower: str, *_: object) -> AsyncIterator[None]:
+    async def lent(borrower: str, *_: object) -> AsyncGenerator[None]:
         borrowers.append(borrower)
         yield
 

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -88,7 +88,7 @@ class Running:
 
 
 @contextmanager
-def running(folder: Path, **options) -> Iterator[Running]:
+def running(folder: Path, **options) -> Generator[Running]:
     run = Running(folder, **options)
     run.thread.start()
     try:
@@ -221,7 +221,7 @@ class Lending(Running):
 
 
 @contextmanager
-def lending(run: Lending) -> Iterator[Lending]:
+def lending(run: Lending) -> Generator[Lending]:
     run.thread.start()
     try:
         with pytest.MonkeyPatch.context() as patched:
@@ -406,7 +406,7 @@ def test_a_taken_port_is_refused_before_the_start():
 
 
 @contextmanager
-def running_listener() -> Iterator[int]:
+def running_listener() -> Generator[int]:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()

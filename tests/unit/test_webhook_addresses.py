@@ -6,7 +6,7 @@ import ipaddress
 import shutil
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 import pytest
@@ -115,7 +115,9 @@ class Listener:
 
 
 @contextlib.asynccontextmanager
-async def listening(host: str, port: int = 0, tls: ssl.SSLContext | None = None) -> AsyncIterator[tuple[Listener, int]]:
+async def listening(
+    host: str, port: int = 0, tls: ssl.SSLContext | None = None
+) -> AsyncGenerator[tuple[Listener, int]]:
     listener = Listener()
     server = await asyncio.start_server(listener, host, port, ssl=tls)
     async with server:

@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Annotated
@@ -157,7 +157,7 @@ def _ask_all(api: ApiClient, sides: list[Side], question: str, options: JsonObje
 
 
 @contextmanager
-def _live() -> Iterator[Callable[[Table], None]]:
+def _live() -> Generator[Callable[[Table], None]]:
     """Shows a table again and again in one place; where there is no terminal, nothing."""
     if not console.is_terminal:
         yield lambda _: None

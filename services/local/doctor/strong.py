@@ -7,7 +7,7 @@ Where no gateway runs, one is borrowed for the check: the real one, with the key
 import fcntl
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from urllib.parse import quote
 
@@ -111,7 +111,7 @@ def _borrowed(installation: Installation, calls: bool) -> Iterator[Finding]:
 
 
 @contextmanager
-def _gateway(installation: Installation) -> Iterator[tuple[str, str]]:
+def _gateway(installation: Installation) -> Generator[tuple[str, str]]:
     """(address, internal token) of a gateway for as long as the block runs. Raises MeteorError with its last words."""
     data = installation.data.resolve()
     with (data / "run.lock").open("a+") as lock:

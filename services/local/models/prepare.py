@@ -16,7 +16,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -258,7 +258,7 @@ def _publish(new: Path, target: Path, card: dict) -> None:
 
 
 @contextmanager
-def _locked(path: Path, report: ProgressReport) -> Iterator[None]:
+def _locked(path: Path, report: ProgressReport) -> Generator[None]:
     """One pull of one model at a time, over all processes of this user."""
     with path.open("w") as file:
         while True:

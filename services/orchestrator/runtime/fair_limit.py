@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import Counter, OrderedDict, defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 
 from shared.contracts.steps import Queue
 
@@ -36,7 +36,7 @@ class FairLimit:
         self._line: defaultdict[Queue, OrderedDict[asyncio.Event, None]] = defaultdict(OrderedDict)
 
     @contextlib.asynccontextmanager
-    async def place(self, queue: Queue) -> AsyncIterator[Place]:
+    async def place(self, queue: Queue) -> AsyncGenerator[Place]:
         await self._enter(queue)
         place = Place(lambda: self._leave(queue))
         try:

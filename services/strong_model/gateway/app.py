@@ -4,7 +4,7 @@ import asyncio
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import AsyncGenerator, Awaitable
 from contextlib import asynccontextmanager
 from functools import cache
 
@@ -33,7 +33,7 @@ DRAIN_S = 1.0  # how long a stopping gateway waits for what was sent
 
 def gateway_app(providers: dict[str, Provider]) -> FastAPI:
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
         async with open_gateway(providers) as app.state.gateway, open_batches(app.state.gateway) as app.state.batches:
             yield
         await asyncio.to_thread(tracing.flush)
@@ -45,7 +45,7 @@ def gateway_app(providers: dict[str, Provider]) -> FastAPI:
 
 
 @asynccontextmanager
-async def open_gateway(providers: dict[str, Provider]) -> AsyncIterator[Gateway]:
+async def open_gateway(providers: dict[str, Provider]) -> AsyncGenerator[Gateway]:
     settings, platform = strong_settings(), platform_settings()
     name = f"{socket.gethostname()}:{settings.port}"  # of a gateway that was killed here, its successor takes over the calls
     ledger = await asyncio.to_thread(open_ledger, platform.ledger_database, settings.project_limits, name)
@@ -67,7 +67,7 @@ async def open_gateway(providers: dict[str, Provider]) -> AsyncIterator[Gateway]
 
 
 @asynccontextmanager
-async def _beside(*work: Awaitable[None]) -> AsyncIterator[None]:
+async def _beside(*work: Awaitable[None]) -> AsyncGenerator[None]:
     """Loops that run beside, and end with the block."""
     tasks = [asyncio.ensure_future(one) for one in work]
     try:
@@ -97,7 +97,7 @@ async def _cancel_for_others(gateway: Gateway, shared: SharedState) -> None:
 
 
 @asynccontextmanager
-async def open_batches(gateway: Gateway) -> AsyncIterator[Batches]:
+async def open_batches(gateway: Gateway) -> AsyncGenerator[Batches]:
     @cache
     def jobs() -> JobStore:
         """Opened with the first batch, because the doctor's gateway must not create or migrate the database of jobs."""

@@ -6,7 +6,7 @@ A refusal for too many calls halves the limit, a whole round of successes adds o
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 
 from prometheus_client import Gauge
@@ -56,7 +56,7 @@ class ConcurrencyLimiter:
                 await self.shared.set_limit(self.name, int(self.limit))
 
     @asynccontextmanager
-    async def _slot_of_all(self, attempts: Attempts) -> AsyncIterator[None]:
+    async def _slot_of_all(self, attempts: Attempts) -> AsyncGenerator[None]:
         if self.shared is None:
             yield
             return

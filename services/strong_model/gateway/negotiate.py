@@ -8,7 +8,7 @@ has its own row in the ledger. What was learned holds for KEPT_S, for this model
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from typing import Any
 
 from pydantic import BaseModel
@@ -257,7 +257,7 @@ class Negotiation:
             log.warning("what was learned of a provider is not stored", provider=self.provider.name, error=str(error))
 
     @contextlib.asynccontextmanager
-    async def _first_of_its_kind(self, call: Call) -> AsyncIterator[None]:
+    async def _first_of_its_kind(self, call: Call) -> AsyncGenerator[None]:
         """The first request of a kind goes alone for a moment: what it learns spares the others a refusal."""
         kind = kind_of(call.body)
         with contextlib.suppress(TimeoutError):

@@ -1,7 +1,7 @@
 """A Ray cluster by its Jobs API: plain HTTP, so the trainer needs no package `ray` (docs.ray.io, "Ray Jobs REST API")."""
 
 import shlex
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -72,7 +72,7 @@ class RayCluster:
             raise FatalError(str(told), code="ray_unavailable")
 
     @asynccontextmanager
-    async def open(self) -> AsyncIterator["RayJobs"]:
+    async def open(self) -> AsyncGenerator["RayJobs"]:
         async with internal_client(self.address, self.token, timeout_s=ANSWER_S) as client:
             yield RayJobs(self.address, client, self.cpus)
 

@@ -3,7 +3,7 @@
 The latter are kept beside the adapter; the engine's are compared with them before it is asked (services/weak_model).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple, cast
 
@@ -68,7 +68,7 @@ def with_and_without(model: PeftModel, samples: Sequence[Sample]) -> AdapterLogp
 
 
 @contextmanager
-def answering(model: PreTrainedModel | PeftModel) -> Iterator[None]:
+def answering(model: PreTrainedModel | PeftModel) -> Generator[None]:
     """The model as it answers: no dropout, and the trained adapter where a frozen reference is beside it."""
     if isinstance(model, PeftModel):
         model.set_adapter("default")

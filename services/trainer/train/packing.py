@@ -5,7 +5,7 @@ flash-attn by where each begins, others by a mask. A probe before the first step
 """
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any, NamedTuple, cast
 
@@ -56,7 +56,7 @@ class Packing:
         self._layout: Layout | None = None
 
     @contextmanager
-    def rows(self, mask: torch.Tensor) -> Iterator[None]:
+    def rows(self, mask: torch.Tensor) -> Generator[None]:
         """Within it the model is given rows with this mask, padded on the right. The mask is best on the host: nothing waits there."""
         self._layout = Layout.of(mask)
         try:

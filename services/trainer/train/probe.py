@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -257,7 +257,7 @@ def make_toy(config: PreTrainedConfig, folder: Path, toy: Path) -> bool:
 
 
 @contextmanager
-def _seeded() -> Iterator[None]:
+def _seeded() -> Generator[None]:
     state = torch.random.get_rng_state()
     torch.manual_seed(0)
     yield

@@ -4,7 +4,7 @@ parts (sharding.py), with a copy of the adapter.
 Gradients are added once per step, when the passes of all processes have fitted. With a single process all of this has no effect.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from datetime import timedelta
 from typing import Any, cast
@@ -38,7 +38,7 @@ def apart(trainer: Trainer, model: Any) -> AbstractContextManager[None]:
 
 
 @contextmanager
-def _apart(trainer: Trainer, model: Any) -> Iterator[None]:
+def _apart(trainer: Trainer, model: Any) -> Generator[None]:
     accelerator = cast(Any, trainer.accelerator)
     gather = accelerator.gather_for_metrics, accelerator.gather
     accelerator.gather_for_metrics = accelerator.gather = lambda figures, *_, **__: figures

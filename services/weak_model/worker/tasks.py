@@ -1,6 +1,6 @@
 """The `weak` queue: steps in, calls to the engine out."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from services.weak_model.settings import weak_settings
@@ -16,7 +16,7 @@ Write = Callable[[CachedClient, StudentParams, list[StudentPrompt], Callable[...
 
 
 @asynccontextmanager
-async def _engine(params: StudentParams, context: StepContext) -> AsyncIterator[StudentClient]:
+async def _engine(params: StudentParams, context: StepContext) -> AsyncGenerator[StudentClient]:
     """The engine once it serves the step's model."""
     settings, token = weak_settings(), context.settings.internal_token.get_secret_value()
     timeout_s, unavailable_s = settings.timeout.total_seconds(), settings.unavailable_timeout.total_seconds()

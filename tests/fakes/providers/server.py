@@ -7,7 +7,7 @@ them. A log entry has the whole `body` that arrived.
 import argparse
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -129,7 +129,7 @@ def everything() -> Starlette:
 
 
 @contextmanager
-def simulated_providers() -> Iterator[dict[str, FakeServer]]:
+def simulated_providers() -> Generator[dict[str, FakeServer]]:
     """All of them, in one process on a free port, by name; `.base_url` is what a provider's settings take, KEY its key."""
     with start_teacher(module="tests.fakes.providers.server") as server:
         yield {name: FakeServer(f"{server.url}/{name}", server.log_file) for name in PROVIDERS}

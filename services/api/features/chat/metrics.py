@@ -1,7 +1,7 @@
 """Metrics of chats: requests, failures and seconds, by alias, version and the role of the version; and who else is told of an end."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 
 from prometheus_client import Counter, Histogram
@@ -53,7 +53,7 @@ class ChatMetrics:
         self.end("refused" if status < 500 else "error")
 
     @contextmanager
-    def until_answered(self) -> Iterator[None]:
+    def until_answered(self) -> Generator[None]:
         """Counts what is raised inside: an exception as a failure, a cancellation as a client that disconnected."""
         try:
             yield

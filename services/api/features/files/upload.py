@@ -6,7 +6,7 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,7 @@ class _Form:
 
 
 @asynccontextmanager
-async def received_upload(request: Request, folder: Path, limit: int) -> AsyncIterator[Received]:
+async def received_upload(request: Request, folder: Path, limit: int) -> AsyncGenerator[Received]:
     """The upload of a request. The temporary file lies in `folder` and is removed at the end if nobody moved it.
 
     limit: longest file in bytes. Raises UserError for a form that is not what POST /v1/files takes.
