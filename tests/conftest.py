@@ -47,7 +47,9 @@ def _read_certificates_once() -> None:
         def usual(trust_env: bool, named: tuple[str | None, ...], made: Callable[..., Any] = made) -> Any:
             return made(trust_env=trust_env)
 
-        def once(verify: Any, cert: Any, trust_env: bool, made: Any = made, usual: Any = usual) -> Any:
+        def once(
+            verify: Any = True, cert: Any = None, trust_env: bool = True, made: Any = made, usual: Any = usual
+        ) -> Any:
             named = (os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
             return usual(trust_env, named) if verify is True and cert is None else made(verify, cert, trust_env)
 

@@ -159,10 +159,10 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
     app.add_middleware(AuditTrail)
     app.add_middleware(Compression)
     app.add_middleware(HeadAsGet)
-    app.add_exception_handler(HTTPException, on_http_error)  # pyright: ignore[reportArgumentType]
-    app.add_exception_handler(Replayed, on_replayed)
-    app.add_exception_handler(DataError, _on_bad_value)  # pyright: ignore[reportArgumentType]
-    app.add_exception_handler(OperationalError, _on_database_unavailable)  # pyright: ignore[reportArgumentType]
+    app.exception_handler(HTTPException)(on_http_error)
+    app.exception_handler(Replayed)(on_replayed)
+    app.exception_handler(DataError)(_on_bad_value)
+    app.exception_handler(OperationalError)(_on_database_unavailable)
     for feature in FEATURES:
         app.include_router(feature.router)
     return app

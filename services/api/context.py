@@ -111,7 +111,7 @@ class ProjectContext(ApiContext):
 
     def job_rows(self, data: JobData, items: Items = Items.KEPT) -> JobRows:
         """The rows of a job with their splits, on the disk. Raises ArtifactMissing."""
-        key = (*(file and file.rows_ref for file in data), items.value)
+        key = (*(file.rows_ref if file else None for file in data), items.value)
         if key not in self._rows:
             self._rows[key] = data.rows(self.artifacts, self.stores.catalog, _columns_of, items)
         return self._rows[key]

@@ -93,6 +93,6 @@ def _instead(app: FastAPI, path: str) -> str:
             return f"; {mended[:200]} is offered ({why})"
     names = list(dict.fromkeys(route.path for route in _routes(app) if route.include_in_schema))
     same_end = [name for name in names if below and name.endswith("/" + "/".join(below))]
-    alike = process.extract(path, names, scorer=fuzz.ratio, limit=SHOWN, score_cutoff=ALIKE)
+    alike = process.extract(path, names, scorer=fuzz.ratio, limit=SHOWN, score_cutoff=ALIKE)  # pyrefly: ignore[no-matching-overload]
     near = list(dict.fromkeys([*same_end, *(name for name, _, _ in alike)]))[:SHOWN]
     return f"; near it: {', '.join(near)}" if near else "; GET /docs lists all routes"

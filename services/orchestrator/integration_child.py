@@ -16,7 +16,7 @@ MOST = 900  # metrics of one call to MLflow
 
 
 def wandb_part(part: dict[str, Any]) -> None:
-    import wandb  # pyright: ignore[reportMissingImports]
+    import wandb
 
     run = wandb.init(
         id=part["id"],
@@ -39,8 +39,8 @@ def wandb_part(part: dict[str, Any]) -> None:
 
 
 def mlflow_part(part: dict[str, Any]) -> None:
-    from mlflow import MlflowClient  # pyright: ignore[reportMissingImports]
-    from mlflow.entities import Metric, Param, RunTag  # pyright: ignore[reportMissingImports]
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Param, RunTag
 
     client = MlflowClient()
     experiment = client.get_experiment_by_name(part["project"])
@@ -74,7 +74,7 @@ def mlflow_part(part: dict[str, Any]) -> None:
 
 
 def trackio_part(part: dict[str, Any]) -> None:
-    import trackio  # pyright: ignore[reportMissingImports]
+    import trackio
 
     run = trackio.init(
         project=part["project"], name=part.get("name") or part["id"], config=part["params"], resume="allow"

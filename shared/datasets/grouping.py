@@ -2,7 +2,7 @@
 
 from array import array
 from tempfile import TemporaryFile
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from shared.contracts.data import Question
 from shared.datasets.likeness import BAND, PERMUTATIONS, Keys, Likeness, keys_of, mix, signatures
@@ -25,7 +25,8 @@ class Column:
     """Unsigned numbers, a row each, on the disk once they are many. width: numbers of a row. code: of `array`."""
 
     def __init__(self, code: str = "Q", width: int = 1):
-        self._code, self._width, self._new, self._file = code, width, array(code), None
+        self._code, self._width, self._new = code, width, array(code)
+        self._file: BinaryIO | None = None
         self.add = self._new.append
 
     def __len__(self) -> int:

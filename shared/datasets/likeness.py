@@ -173,7 +173,7 @@ def signatures(texts: Sequence[str]) -> Signatures:
 
 def _minima(texts: Sequence[str]) -> "np.ndarray":
     import numpy as np
-    from rensa import RMinHash  # pyright: ignore[reportAttributeAccessIssue]  it has no stubs
+    from rensa import RMinHash  # pyrefly: ignore[missing-module-attribute]  it has no stubs
 
     joined = "".join(text + "\0" * (GRAM - 1) for text in texts)
     letters = np.frombuffer(joined.encode("utf-32-le"), dtype=np.uint32).astype(np.uint64)

@@ -63,7 +63,7 @@ class EndpointScores:
                 return self._body(reply, most)
             if tried < TRIES:
                 await asyncio.sleep(min(LONGEST_PAUSE_S, max(reply.retry_after_s, FIRST_PAUSE_S * 2**tried)))
-        why = reply.error or f"it answered {reply.status}"  # pyright: ignore[reportPossiblyUnboundVariable]
+        why = reply.error or f"it answered {reply.status}"  # pyrefly: ignore[unbound-name]
         raise TransientError(
             f"the endpoint grader at {self.spec.url} is not to be had: {why}", code="grader_unreachable"
         )

@@ -177,7 +177,7 @@ class DataFile:
                     yield last, {"split": split} | value if all(splits) else value
 
     def _records(self) -> Iterator[tuple[int, Json | LineError]]:
-        mapping = {**self.options.mapping}
+        mapping: dict[str, str] = {**self.options.mapping}
         named = [name for name in mapping.values() if name]
         starred_by = any(STAR in name for name in named)
         read = records(self.path, self.layout) if len(self.layouts) == 1 else self._all()
@@ -310,7 +310,7 @@ def check(
             bad.append(item)
         elif not skip and not whole:
             break
-    mapping = {**file.options.mapping}
+    mapping: dict[str, str] = {**file.options.mapping}
     errors = unread(mapping, seen) if skip and seen.rows else bad or unread(mapping, seen)
     if n_bad > 1 and not seen.rows and all(error.code == "no_question" for error in bad):
         errors = [

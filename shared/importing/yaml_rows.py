@@ -27,7 +27,7 @@ except ImportError:  # a PyYAML without libyaml
     from yaml import SafeLoader as _Safe
 
 
-class _Loader(_Safe):  # pyright: ignore[reportGeneralTypeIssues]
+class _Loader(_Safe):  # pyrefly: ignore[invalid-inheritance]  of either
     """Plain values only; dates stay texts."""
 
 
@@ -61,7 +61,8 @@ def _refuse_aliases(content: bytes) -> None:
         return
     for event in yaml.parse(content, _Loader):
         if isinstance(event, yaml.AliasEvent):
-            raise Broken(event.start_mark.line + 1, f"an alias (*{event.anchor}) is not read; write the value out")
+            line = event.start_mark.line + 1 if event.start_mark else 0
+            raise Broken(line, f"an alias (*{event.anchor}) is not read; write the value out")
 
 
 def _rows(document: Any) -> Iterator[Json]:

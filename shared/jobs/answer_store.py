@@ -68,7 +68,7 @@ class AnswerStore:
         wanted = [json.dumps(name, ensure_ascii=False).encode() for name in names]
         mine = select(answers.c.key, answers.c.body).where(answers.c.project_id == project, answers.c.body.is_not(None))
         with writing(self.engine) as connection:
-            kept = connection.execute(mine).tuples()
+            kept = connection.execute(mine)
             keys = [key for key, body in kept if any(name in body for name in wanted)]
             for key in keys:
                 same_key = (answers.c.project_id == project) & (answers.c.key == key)

@@ -191,7 +191,7 @@ class CanaryStore:
             open_ones = select(canaries.c.id, canaries.c.project_id).where(canaries.c.id.in_(ids), _deciding())
             # the lock: counts of a canary that ends now would stay for good
             shared = open_ones.order_by(canaries.c.id).with_for_update(read=True, key_share=True)
-            projects = dict(connection.execute(shared).tuples().all())
+            projects = dict(connection.execute(shared).all())
             counted = [sums]
             for user in sorted(of_users):  # in one order, so that no two processes wait for each other
                 project = projects.get(user.canary_id)

@@ -181,7 +181,11 @@ class Catalog:
         """Add a file; one with the same id stays as it is. Files with equal content count separately. One with a
         dataset_id is its next version; newest: the id of the version that must still be the dataset's newest. of_chats: ids of stored
         chats that rows were made of. Raises StorageFull, Outdated, ChatsGone."""
-        defaults = {"id": f"file-{uuid_utils.uuid7().hex}", "project_id": project_id, "created_at": time.time()}
+        defaults: dict[str, Any] = {
+            "id": f"file-{uuid_utils.uuid7().hex}",
+            "project_id": project_id,
+            "created_at": time.time(),
+        }
         values = defaults | values
         with writing(self.engine) as connection:
             # the lock admits one file of a project at a time, so that their sum stays below its limit

@@ -42,7 +42,7 @@ class EventStore:
         query = select(events).where(unsent).order_by(events.c.sequence).limit(limit)
         with reading(self.engine) as connection:
             # statuses first: the last event is committed together with the final status
-            statuses = dict(connection.execute(status).tuples().all())
+            statuses = dict(connection.execute(status).all())
             newest = fetch_all(connection, EventRecord, query)
         by_job: defaultdict[str, list[EventRecord]] = defaultdict(list)
         for event in newest:

@@ -127,7 +127,7 @@ class FeedbackStore:
         by_user = select(by_chat.c.rating, first).where(by_chat.c.place == 1).subquery()
         query = select(by_user.c.rating, func.count()).where(by_user.c.place == 1).group_by(by_user.c.rating)
         with reading(self.engine) as connection:
-            counts = dict(connection.execute(query).tuples().all())
+            counts = dict(connection.execute(query).all())
         return Ratings(counts.get("up", 0), counts.get("down", 0))
 
 

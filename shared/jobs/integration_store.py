@@ -25,7 +25,7 @@ class IntegrationStore:
         waiting = integrations.c.ended.is_(False) & (integrations.c.next_at <= now)
         keys = select(integrations.c.job_id, integrations.c.type).where(waiting).order_by(integrations.c.next_at)
         with reading(self.engine) as connection:
-            rows = connection.execute(keys.limit(limit)).tuples().all()
+            rows = connection.execute(keys.limit(limit)).all()
         taken: list[IntegrationRecord] = []
         for job_id, kind in rows:
             mine = waiting & (integrations.c.job_id == job_id) & (integrations.c.type == kind)

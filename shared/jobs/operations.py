@@ -44,7 +44,7 @@ class Operations:
             .group_by(steps.c.queue)
         )
         with reading(self.engine) as connection:
-            since = dict(connection.execute(waiting).tuples().all())
+            since = dict(connection.execute(waiting).all())
         return {queue: max(now - since.get(queue, now), 0.0) for queue in Queue}
 
     def oldest_queued_job(self) -> float:
@@ -84,13 +84,13 @@ class Operations:
         """Webhook messages that are kept, by state."""
         query = select(deliveries.c.state, func.count()).group_by(deliveries.c.state)
         with reading(self.engine) as connection:
-            return dict(connection.execute(query).tuples().all())
+            return dict(connection.execute(query).all())
 
     def canaries(self) -> Counter[str]:
         """By state: one of CANARY_STATES."""
         query = select(canaries.c.rule, canaries.c.outcome)
         with reading(self.engine) as connection:
-            rows = connection.execute(query).tuples().all()
+            rows = connection.execute(query).all()
         return Counter(outcome or (PASSED if rule is None else TRYING) for rule, outcome in rows)
 
     def active_jobs(self) -> list[str]:

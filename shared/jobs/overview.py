@@ -82,7 +82,7 @@ class Overview:
     def count_by_status(self) -> dict[str, int]:
         with reading(self.engine) as connection:
             query = select(jobs.c.status, func.count()).group_by(jobs.c.status)
-            return dict(connection.execute(query).tuples().all())
+            return dict(connection.execute(query).all())
 
     def count_steps(self) -> dict[tuple[str, str], int]:
         with reading(self.engine) as connection:

@@ -342,26 +342,13 @@ class EvalRecord:
     updated_at: float
 
 
-class OfVersion:
-    """A record of what a version, or the base, has answered."""
-
-    __slots__ = ()
-    alias: str
-    version: int | None
-
-    @property
-    def served(self) -> str:
-        """The version that answered, or the base."""
-        return served_name(self.alias, self.version)
-
-
 def served_name(alias: str, version: int | None) -> str:
     """alias@version; of a base its name."""
     return alias if version is None else f"{alias}@{version}"
 
 
 @dataclass(frozen=True, slots=True)
-class ChatRecord(OfVersion):
+class ChatRecord:
     """masked: counts of masked personal data by kind; None: the chat was not masked. agreement: share of the choices that say the same as
     most; None: there is one."""
 
@@ -381,9 +368,14 @@ class ChatRecord(OfVersion):
     created_at: float
     agreement: float | None = None
 
+    @property
+    def served(self) -> str:
+        """The version that answered, or the base."""
+        return served_name(self.alias, self.version)
+
 
 @dataclass(frozen=True, slots=True)
-class FeedbackRecord(OfVersion):
+class FeedbackRecord:
     id: str
     project_id: str
     completion_id: str
@@ -396,6 +388,11 @@ class FeedbackRecord(OfVersion):
     comment: str | None
     created_at: float
     updated_at: float
+
+    @property
+    def served(self) -> str:
+        """The version that answered, or the base."""
+        return served_name(self.alias, self.version)
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ class StepStore:
             for start in range(0, len(wanted), 500):
                 some = wanted[start : start + 500]
                 query = select(steps.c.id, steps.c.job_id).where(steps.c.id.in_(some))
-                jobs_by_id |= dict(connection.execute(query).tuples().all())
+                jobs_by_id |= dict(connection.execute(query).all())
         return jobs_by_id
 
     def states(self, step_ids: list[str]) -> dict[str, StepRecord]:

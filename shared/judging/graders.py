@@ -25,7 +25,7 @@ _FINAL_PERIOD = re.compile(r"(?<=[\w`)\]'\"])\.\Z")  # "find ." ends in an argum
 _FLAG = re.compile(r"(?<!\S)--?[A-Za-z0-9][\w-]*", re.ASCII)
 _LETTER = rf"[^\W_{_UNSPACED}]"
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
-_QUOTES = str.maketrans(dict.fromkeys('"\u2018\u2019\u201c\u201d', "'"))
+_QUOTES = str.maketrans('"\u2018\u2019\u201c\u201d', "'" * 5)
 
 
 def words(text: str) -> list[str]:

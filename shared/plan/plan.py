@@ -1,6 +1,5 @@
 """The plan of a job: its stages and what each asks of the workers, as data. Progress, estimate and checks read it. Pure."""
 
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -153,10 +152,11 @@ class Plan:
     questions: Mapping[Phase, int] = field(default_factory=dict)
 
     def rows(self) -> PlannedRows:
-        counts: Counter[tuple[str, StepKind]] = Counter()
+        counts: dict[tuple[str, StepKind], float] = {}
         for stage in self.stages:
             for step in stage.steps:
-                counts[stage.name, step.kind] += step.rows  # pyright: ignore[reportArgumentType]
+                name = (stage.name, step.kind)
+                counts[name] = counts.get(name, 0) + step.rows
         return {name: count for name, count in counts.items() if count}
 
     def judge_uses(self) -> list[JudgeUse]:

@@ -203,9 +203,8 @@ def _text(message: ChatCompletionMessage) -> str:
     try:
         return answer_text(words, calls) if calls else words
     except ValueError:
-        return "\n".join(
-            filter(None, [words, *(f"{c['function']['name']} {c['function']['arguments']}" for c in calls)])
-        )
+        parts = [words, *(f"{c['function']['name']} {c['function']['arguments']}" for c in calls)]
+        return "\n".join(part for part in parts if part)
 
 
 def as_meteor_error(error: openai.OpenAIError, param: str) -> MeteorError:

@@ -158,7 +158,7 @@ def new_app(service: str, title: str, may_scrape: Sequence[params.Depends] = (),
         (HTTPException, _on_http_error),
         (Exception, _on_surprise),
     ):
-        app.add_exception_handler(error, handler)  # pyright: ignore[reportArgumentType]
+        app.exception_handler(error)(handler)
 
     @app.get("/metrics", include_in_schema=False, dependencies=may_scrape)
     def metrics() -> PlainTextResponse:

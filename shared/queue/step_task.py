@@ -164,7 +164,7 @@ class StepRunner:
         return tracing.span(
             f"step {claim.kind}",
             "consumer",
-            tracing.job_context(claim.job_id, job and job.traceparent),
+            tracing.job_context(claim.job_id, job.traceparent if job else None),
             meteor__job__id=claim.job_id,
             meteor__step__id=claim.step_id,
             meteor__step__key=claim.key,

@@ -195,7 +195,8 @@ def final_gains(report: Report) -> list[list[str]]:
 
 def warnings_of(report: Report) -> list[str]:
     """Of data and intervals, of the judge on labels, of the judge's comparison, and of rows that a provider refused."""
-    parts = [report, report.judge, report.judge and report.judge.labels, report.judged and report.judged.judge]
+    labels = report.judge.labels if report.judge else None
+    parts = [report, report.judge, labels, report.judged.judge if report.judged else None]
     return list(dict.fromkeys([*(one for part in parts if part for one in part.warnings), *refused_rows(report)]))
 
 

@@ -11,10 +11,10 @@ import resource
 import sys
 from pathlib import Path
 
-from distilabel.models import OpenAILLM  # pyright: ignore[reportMissingImports]
-from distilabel.pipeline import Pipeline  # pyright: ignore[reportMissingImports]
-from distilabel.steps import LoadDataFromDicts  # pyright: ignore[reportMissingImports]
-from distilabel.steps.tasks import TextGeneration  # pyright: ignore[reportMissingImports]
+from distilabel.models import OpenAILLM
+from distilabel.pipeline import Pipeline
+from distilabel.steps import LoadDataFromDicts
+from distilabel.steps.tasks import TextGeneration
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ the device is named to reach in bfloat16. --reduced: a tiny model, on any device
 """
 
 import argparse
+import io
 import json
 import tempfile
 import time
@@ -23,7 +24,7 @@ from services.trainer.train import packing, sft
 from services.trainer.train.decoding import Decoder
 from services.trainer.train.dpo import dpo
 from services.trainer.train.model import device, load_base, load_tokenizer
-from services.trainer.train.progress import take_stdout
+from services.trainer.train.progress import Reporter, take_stdout
 from shared.contracts.steps import AdapterConfig, ModelRef, StepKind, TrainParams
 from tests.bench import engine_settings
 from tests.fakes.tiny_model import make_tiny_llama, write_tokenizer
@@ -50,7 +51,10 @@ SIZES = {"1.5B": Size(1536, 8960, 28, 12, 2), "8B": Size(4096, 14336, 32, 32, 8)
 TINY = {"tiny": Size(64, 128, 2, 2, 1, rows=4, batch=2, prompt=4)}
 
 
-class Silent:
+class Silent(Reporter):
+    def __init__(self):
+        super().__init__(io.StringIO())
+
     def tick(self, *_: Any, **__: Any) -> None:
         return
 
@@ -112,7 +116,7 @@ def trained(
         output=scratch / "output",
         checkpoints=scratch / "checkpoints",
     )
-    return (sft.fine_tune if kind is StepKind.SFT else dpo)(spec, Silent())  # type: ignore[arg-type]
+    return (sft.fine_tune if kind is StepKind.SFT else dpo)(spec, Silent())
 
 
 def share_of_peak(tokens_per_second: float, parameters: int, checkpointing: bool) -> float | None:

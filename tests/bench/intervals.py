@@ -6,6 +6,7 @@ the last column is over the cells in which the first method of the kind covers e
 
 import argparse
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
@@ -57,7 +58,8 @@ def mid_p(k: np.ndarray, n: int) -> Limits:
         def off(p: float) -> float:
             return float(binom.sf(successes, n, p) + binom.pmf(successes, n, p) / 2) - tail
 
-        return float(brentq(off, 0.0, 1.0))  # pyright: ignore[reportArgumentType]
+        root: Any = brentq(off, 0.0, 1.0)
+        return float(root)
 
     low = [0.0 if each == 0 else limit(each, TAIL) for each in k]
     high = [1.0 if each == n else limit(each, 1 - TAIL) for each in k]

@@ -9,6 +9,7 @@ import argparse
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import sqrt
+from typing import Any
 
 import numpy as np
 
@@ -124,7 +125,7 @@ def share_of_runs(
     return any_promoted / runs
 
 
-CASES: dict[str, dict[str, object]] = {
+CASES: dict[str, dict[str, Any]] = {
     "shares, 100 rows": {},
     "shares, 100 rows, each look at 95 %": {"spent": False},
     "shares, 100 rows in groups of 5": {"each": 5},
@@ -149,7 +150,7 @@ def main() -> None:
     asked = parser.parse_args()
     print(f"| {JOBS} jobs without a gain, {asked.runs} runs | promoted at least once |\n| --- | ---: |")
     for name, case in CASES.items():
-        print(f"| {name} | {share_of_runs(asked.runs, seed=asked.seed, **case):.1%} |", flush=True)  # pyright: ignore[reportArgumentType]
+        print(f"| {name} | {share_of_runs(asked.runs, seed=asked.seed, **case):.1%} |", flush=True)
 
 
 if __name__ == "__main__":

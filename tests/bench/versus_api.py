@@ -23,7 +23,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import aiohttp
 import httpx
@@ -277,7 +277,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="meteor-bench-") as folder, ours(Path(folder), fresh()) as server:
             timings = asyncio.run(measure(server, given.requests, given.writers))
         others = or_skipped(of_mlflow)
-    result = {
+    result: dict[str, Any] = {
         "benchmark": "jobs_versus_mlflow",
         "database": "postgresql" if given.postgres else "sqlite",
         "writers": given.writers,

@@ -103,7 +103,8 @@ class Tab:
 @contextmanager
 def open_tab(chromium: Browser, origin: str, **options: Any) -> Generator[Tab]:
     """options: of the context."""
-    context = chromium.new_context(**{"viewport": WIDE, "reduced_motion": "reduce", "locale": "en-GB"} | options)
+    options = {"viewport": WIDE, "reduced_motion": "reduce", "locale": "en-GB", **options}
+    context = chromium.new_context(**options)
     context.set_default_timeout(PATIENCE_MS)
     tab = Tab(context, context.new_page(), origin)
     context.expose_binding("owned", lambda _, *told: tab.owned.append(told))

@@ -218,7 +218,7 @@ def _signal(pid: int, number: int) -> bool:
 def _runs(process: psutil.Process, module: str) -> bool:
     try:
         return process.cmdline()[1:3] == ["-m", module]
-    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+    except psutil.NoSuchProcess:
         return False
 
 

@@ -72,7 +72,7 @@ def read_outcome(
     steps = {row.key: _step(artifacts, asdict(row)) for row in stores.steps.of_job(job_id)}
     with reading(ledger.engine) as connection:
         mine = or_(calls.c.job_id == job_id, calls.c.job_id.is_(None))  # the checks when it was posted belong to no job
-        rows = [dict(row._mapping) for row in connection.execute(select(calls).where(mine))]
+        rows: list[dict[str, Any]] = [dict(row._mapping) for row in connection.execute(select(calls).where(mine))]
     report = artifacts.get_json(job.report_ref) if job.report_ref else {}
     return Outcome(asdict(job), report, steps, rows, log)
 

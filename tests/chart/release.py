@@ -61,9 +61,8 @@ def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> Object:
 
 def at(path: str, value: Any) -> Object:
     """at("api.replicas", 3) -> {"api": {"replicas": 3}}"""
-    for key in reversed(path.split(".")):
-        value = {key: value}
-    return value
+    first, _, rest = path.partition(".")
+    return {first: at(rest, value) if rest else value}
 
 
 def release(

@@ -105,6 +105,6 @@ def test_an_adapter_that_the_engine_lacks_is_503(api: RunningApi, engine):
 def test_no_key_in_the_log_or_settings():
     from services.api.settings import ApiSettings
 
-    settings = ApiSettings(keys="secret-one, secret-two")  # type: ignore[arg-type]
+    settings = ApiSettings(keys="secret-one, secret-two")
     assert len(settings.keys) == 2
     assert "secret" not in repr(settings)

@@ -10,6 +10,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -265,7 +266,8 @@ def looked_at(job: JobObject, status: JobStatus, percent: float) -> JobObject:
 def verdict(number: int, t: int, n: int, passed: int, state: str = "succeeded") -> StepObject:
     key = f"iterate/{number}/try-{t}/verdicts/0"
     metrics = {"n": n, "passed": passed} if state == "succeeded" else {}
-    return StepObject.model_construct(key=key, state=state, metrics=metrics)
+    shown: dict[str, Any] = {"key": key, "state": state, "metrics": metrics}
+    return StepObject.model_construct(**shown)
 
 
 def test_the_pass_rate_is_that_of_the_newest_round():

@@ -104,7 +104,8 @@ async def test_every_part_of_a_job_sees_the_same_conversation(client: openai.Ope
     measured = dict(engine.last)
     seed = completions.row_seed(params.sampling.seed, row.id)
     given: Any = turns("test-0")
-    client.chat.completions.create(model=BASE, messages=given, tools=[TOOL], max_tokens=77, temperature=0, seed=seed)  # pyright: ignore[reportArgumentType]
+    tools: Any = [TOOL]
+    client.chat.completions.create(model=BASE, messages=given, tools=tools, max_tokens=77, temperature=0, seed=seed)
     chatted = dict(engine.last)
     assert measured["messages"] == chatted["messages"] == engines
     assert measured["tools"] == [tool_definition(tool) for tool in chatted["tools"]]
@@ -118,9 +119,9 @@ async def test_every_part_of_a_job_sees_the_same_conversation(client: openai.Ope
 
     # the teacher answers the last message in the assistant's place; the guideline stands below it
     taught = next(iter(world.rows[StepKind.TEACH].values()))
-    gateway = Gateway()
+    gateway: Any = Gateway()
     teaching = TeachParams(**world.params[StepKind.TEACH])
-    await teach.teach(gateway, teaching, [TeacherInput(**taught)], lambda *_, **__: None)  # pyright: ignore[reportArgumentType]
+    await teach.teach(gateway, teaching, [TeacherInput(**taught)], lambda *_, **__: None)
     first, *others, last = gateway.asked["messages"]
     assert first["content"].startswith("You are an expert in this field: d.")
     assert first["content"].endswith("\n\nYou work for a tea shop.")

@@ -12,7 +12,7 @@ from tests.contract.conftest import BASE, RunningApi
 from tests.contract.test_openai_jobs import extra
 
 SCHEMA = {"type": "object", "properties": {"question": {"type": "string"}, "answer": {"type": "string"}}}
-EXACT: dict[str, Any] = {
+EXACT: Any = {
     "type": "string_check", "name": "exact", "operation": "eq", "input": "{{sample.output_text}}", "reference": "{{item.answer}}",
 }  # fmt: skip
 SOURCE: Any = {"type": "custom", "item_schema": SCHEMA, "include_sample_schema": True}
@@ -26,7 +26,7 @@ def asking(**changes: Any) -> Any:
 
 
 def test_the_life_of_an_eval_and_its_run(client: openai.OpenAI, api: RunningApi):
-    made = client.evals.create(name="sums", data_source_config=SOURCE, testing_criteria=[EXACT], metadata={"of": "me"})  # type: ignore
+    made = client.evals.create(name="sums", data_source_config=SOURCE, testing_criteria=[EXACT], metadata={"of": "me"})
     assert (made.object, made.name, made.metadata) == ("eval", "sums", {"of": "me"})
     assert made.data_source_config.type == "custom"
     shown: Any = made.data_source_config.schema_
@@ -125,13 +125,13 @@ def test_evals_that_are_refused(client: openai.OpenAI, changes: dict[str, Any], 
     ],
 )  # fmt: skip
 def test_runs_that_are_refused(client: openai.OpenAI, source: Any, says: str):
-    made = client.evals.create(data_source_config=SOURCE, testing_criteria=[EXACT])  # type: ignore
+    made = client.evals.create(data_source_config=SOURCE, testing_criteria=[EXACT])
     with pytest.raises(openai.BadRequestError, match=says):
         client.evals.runs.create(made.id, data_source=source)
 
 
 def test_a_run_ends_at_its_budget_and_does_not_pause(client: openai.OpenAI, http: httpx.Client):
-    made = client.evals.create(data_source_config=SOURCE, testing_criteria=[EXACT])  # type: ignore
+    made = client.evals.create(data_source_config=SOURCE, testing_criteria=[EXACT])
     run = client.evals.runs.create(made.id, data_source=asking(), extra_body={"budget": {"max_usd": 1}})
     assert extra(run)["budget"]["on_exceed"] == "fail"
     client.evals.runs.cancel(run.id, eval_id=made.id)

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 
 from services.api.app import create_app
 from services.api.settings import ApiSettings
@@ -118,9 +119,10 @@ def routes_of(app: FastAPI) -> list[Route]:
         path = getattr(route, "path", "")
         if not path.startswith("/v1/") or path.startswith(OPERATORS):
             continue
-        for method in sorted(route.methods - {"HEAD", "OPTIONS"}):  # type: ignore[attr-defined]
-            query = {field.alias for field in route.dependant.query_params}  # type: ignore[attr-defined]
-            body = route.body_field is not None  # type: ignore[attr-defined]
+        assert isinstance(route, APIRoute)
+        for method in sorted(route.methods - {"HEAD", "OPTIONS"}):
+            query = {field.alias for field in route.dependant.query_params}
+            body = route.body_field is not None
             routes.append(Route(method, re.sub(r":path}", "}", path), query, body))
     return sorted(routes, key=lambda route: (route.method == "DELETE", route.name))
 

@@ -171,7 +171,7 @@ class System:
                 try:
                     if "services.trainer.train" in process.cmdline():
                         pids.append(process.pid)
-                except (psutil.NoSuchProcess, psutil.ZombieProcess):
+                except psutil.NoSuchProcess:
                     continue
         return pids
 

@@ -54,13 +54,14 @@ def measured(client: OpenAI, eval_id: str, model: str, items: str) -> Any:
 @needs_sandbox
 def test_an_eval_of_a_base_and_of_the_teacher(client: OpenAI, system: System):
     schema = {"type": "object", "required": ["question", "level"]}
+    source: Any = {"type": "custom", "item_schema": schema, "include_sample_schema": True}
     criteria: Any = [
         {"type": "python", "name": "even", "source": EVEN, "pass_threshold": 1},
         {"type": "string_check", "name": "says something", "operation": "ne", "input": "{{sample.output_text}}", "reference": ""},
     ]  # fmt: skip
     made = client.evals.create(
         name="lengths",
-        data_source_config={"type": "custom", "item_schema": schema, "include_sample_schema": True},
+        data_source_config=source,
         testing_criteria=criteria,
     )
     rows = [{"item": {"question": f"eval: which number comes after {n}?", "level": n % 2}} for n in range(10)]

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from starlette.datastructures import UploadFile
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -58,8 +59,10 @@ class FakeBatches:
     async def upload(self, request: Request) -> Response:
         async with request.form() as form:
             assert form["purpose"] == "batch"
-            text = (await form["file"].read()).decode()  # pyright: ignore[reportAttributeAccessIssue]
-            filename = str(form["file"].filename)  # pyright: ignore[reportAttributeAccessIssue]
+            file = form["file"]
+            assert isinstance(file, UploadFile)
+            text = (await file.read()).decode()
+            filename = str(file.filename)
         if (closed := self._closed(request)) is not None:
             return closed
         name = self._file(text)

@@ -15,7 +15,8 @@ from tests.fakes.ports import free_port
 @contextmanager
 def on_a_thread(app: Any, certificate: Path | None = None) -> Generator[str]:
     """Its URL. certificate: with its key in one file; then it is https."""
-    port, options = free_port(), {"log_level": "critical", "timeout_graceful_shutdown": 1, "lifespan": "off"}
+    port = free_port()
+    options: dict[str, Any] = {"log_level": "critical", "timeout_graceful_shutdown": 1, "lifespan": "off"}
     if certificate is not None:
         options |= {"ssl_certfile": str(certificate), "ssl_keyfile": str(certificate)}
     server = uvicorn.Server(uvicorn.Config(app, port=port, **options))

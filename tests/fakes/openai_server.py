@@ -259,8 +259,8 @@ class Listener:
             listening.close()
         self.server.servers.clear()
         for connection in list(self.server.server_state.connections):
-            if connection.transport is not None:  # pyright: ignore[reportAttributeAccessIssue]
-                connection.transport.close()  # pyright: ignore[reportAttributeAccessIssue]
+            if connection.transport is not None:
+                connection.transport.close()
         asyncio.get_running_loop().call_later(seconds, lambda: asyncio.ensure_future(self._up()))
 
     async def _up(self) -> None:

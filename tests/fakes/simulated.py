@@ -254,8 +254,8 @@ class Simulation:
         material: Material = NO_MATERIAL,
     ) -> DistillationRun:
         """steps: in place of StepClient.run. material: what strong models are shown."""
-        run = _Steps(self, steps)
-        return DistillationRun(job, base, job_rows(self.artifacts, rows), run, self.ledger, material=material)  # pyright: ignore[reportArgumentType]
+        run: Any = _Steps(self, steps)
+        return DistillationRun(job, base, job_rows(self.artifacts, rows), run, self.ledger, material=material)
 
     def _file(self) -> str:
         return self.stores.catalog.add_file(

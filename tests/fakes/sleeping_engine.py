@@ -85,7 +85,7 @@ def make_app(folder: Path, model: str, can_sleep: bool = True) -> Starlette:
         ]
     )
     app.state.engine_client = engine
-    app.add_middleware(SleepGuard)  # pyright: ignore[reportArgumentType]
+    app.add_middleware(SleepGuard)
     return app
 
 

@@ -51,7 +51,7 @@ async def test_it_frees_the_device_for_a_training_and_answers_as_before(engine: 
     assert engine.sleep_mode() == {"available": True, "reason": None}
     family, awake = engine.family(), torch.cuda.mem_get_info()[0]
     settings = TrainerSettings(engine_control_url=f"http://127.0.0.1:{engine.control_port}")
-    platform = PlatformSettings(data=tmp_path, device_sharing=DeviceSharing.TIME, internal_token=TOKEN)  # pyright: ignore[reportArgumentType]
+    platform = PlatformSettings(data=tmp_path, device_sharing=DeviceSharing.TIME, internal_token=TOKEN)
     async with borrowed("step 1", platform, settings, lambda _: None):
         await asyncio.to_thread(wait_until, lambda: engine.said("engine sleeps"), 60, "the sleep")
         asleep, whole = torch.cuda.mem_get_info()

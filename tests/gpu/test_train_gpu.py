@@ -1,5 +1,6 @@
 """Training and search on a CUDA device: bfloat16 weights, float32 adapters, the same figures as on the CPU."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from services.trainer.train import sft
 from services.trainer.train.decoding import Decoder
 from services.trainer.train.dpo import dpo
 from services.trainer.train.model import load_base, load_tokenizer
+from services.trainer.train.progress import Reporter
 from shared.contracts.steps import AdapterConfig, Method, ModelRef, StepKind, TrainParams
 from tests.fakes.tiny_model import make_tiny_llama
 
@@ -26,7 +28,10 @@ EXAMPLES = [{"id": f"{n}", "question": f"What is {w}?", "completion": f"{w} {w}"
 PAIRS = [{"id": f"{n}", "question": f"What is {w}?", "chosen": w, "rejected": "no"} for n, w in enumerate(WORDS)]
 
 
-class Silent:
+class Silent(Reporter):
+    def __init__(self):
+        super().__init__(io.StringIO())
+
     def tick(self, done: int, total: int, eta_s: float | None = None, **metrics: float) -> None:
         assert done <= total
 
@@ -61,7 +66,7 @@ def spec_of(
 
 def test_the_loss_falls_and_the_preference_follows(base: Path, tmp_path: Path):
     tuned = spec_of(StepKind.SFT, EXAMPLES, base, tmp_path / "sft")
-    figures = sft.fine_tune(tuned, Silent())  # type: ignore[arg-type]
+    figures = sft.fine_tune(tuned, Silent())
     assert figures["device"] == "cuda"
     assert figures["loss"] < figures["loss_first"] - 0.5
     assert figures["tokens_at_once"] > 0
@@ -70,7 +75,7 @@ def test_the_loss_falls_and_the_preference_follows(base: Path, tmp_path: Path):
     assert {tensor.dtype for tensor in load_file(adapter / "adapter_model.safetensors").values()} == {torch.float32}
 
     preferring = spec_of(StepKind.DPO, PAIRS, base, tmp_path / "prefer", adapter)
-    preferred = dpo(preferring, Silent())  # type: ignore[arg-type]
+    preferred = dpo(preferring, Silent())
     assert preferred["margin"] > 0.5
 
 
@@ -94,7 +99,7 @@ def test_greedy_search_repeats_itself_in_bfloat16(base: Path):
     ],
 )
 def test_forms_that_take_less_memory_learn_too(shape: dict[str, Any], base: Path, tmp_path: Path):
-    figures = sft.fine_tune(spec_of(StepKind.SFT, EXAMPLES, base, tmp_path, **shape), Silent())  # type: ignore[arg-type]
+    figures = sft.fine_tune(spec_of(StepKind.SFT, EXAMPLES, base, tmp_path, **shape), Silent())
     assert figures["loss"] < figures["loss_first"] - 0.1
 
 
@@ -103,11 +108,11 @@ def test_a_step_larger_than_the_device_is_divided_and_taken(base: Path, tmp_path
     allowed = torch.cuda.get_per_process_memory_fraction()
     whole = torch.cuda.get_device_properties(0).total_memory
     spec = spec_of(StepKind.SFT, EXAMPLES, base, tmp_path)
-    wanted = sft.fine_tune(spec, Silent())  # type: ignore[arg-type]
+    wanted = sft.fine_tune(spec, Silent())
     torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_allocated() + 40e6) / whole)
     try:
         small = spec_of(StepKind.SFT, EXAMPLES, base, tmp_path / "small")
-        figures = sft.fine_tune(small, Silent())  # type: ignore[arg-type]
+        figures = sft.fine_tune(small, Silent())
     finally:
         torch.cuda.set_per_process_memory_fraction(allowed)
     assert figures["loss"] == pytest.approx(wanted["loss"], abs=0.05)
@@ -121,8 +126,8 @@ def test_passes_without_padding_learn_what_padded_ones_do(
     """With flash-attn where it is installed."""
     train = sft.fine_tune if kind is StepKind.SFT else dpo
     spec = spec_of(kind, rows, base, tmp_path / "asked").model_copy(update={"padding_free": padding_free})
-    wanted = train(spec_of(kind, rows, base, tmp_path / "ever"), Silent())  # type: ignore[arg-type]
-    figures = train(spec, Silent())  # type: ignore[arg-type]
+    wanted = train(spec_of(kind, rows, base, tmp_path / "ever"), Silent())
+    figures = train(spec, Silent())
     assert figures.get("padding_free", False) is padding_free, figures.get("padding_free_refused")
     assert figures["loss"] == pytest.approx(wanted["loss"], abs=0.05)
 
@@ -131,7 +136,7 @@ def test_passes_without_padding_learn_what_padded_ones_do(
 @pytest.mark.parametrize("fsdp", [False, True])
 async def test_two_gpus_learn_what_one_learns(fsdp: bool, base: Path, tmp_path: Path):
     """With a copy of the base each, and with half of it."""
-    wanted = sft.fine_tune(spec_of(StepKind.SFT, EXAMPLES, base, tmp_path / "one"), Silent())  # type: ignore[arg-type]
+    wanted = sft.fine_tune(spec_of(StepKind.SFT, EXAMPLES, base, tmp_path / "one"), Silent())
     spec = spec_of(StepKind.SFT, EXAMPLES, base, tmp_path / "two").model_copy(update={"processes": 2, "fsdp": fsdp})
     done = await supervisor.run(spec, tmp_path / "log", lambda *_, **__: None, 3.0)
     assert (done.metrics["processes"], done.metrics.get("fsdp", False)) == (2, fsdp)

@@ -126,7 +126,7 @@ def _read(
         drill.calm = [read_outcome(shared.stores, shared.ledger, artifacts, job, []) for job in calm[1]]
         drill.disturbed = [read_outcome(shared.stores, shared.ledger, artifacts, job, []) for job in struck[1]]
     with reading(shared.ledger.engine) as connection:
-        rows = [dict(row._mapping) for row in connection.execute(select(calls))]
+        rows: list[dict[str, Any]] = [dict(row._mapping) for row in connection.execute(select(calls))]
         drill.listed = connection.execute(
             select(func.count()).select_from(jobs).where(jobs.c.project_id == struck[0])
         ).scalar_one()

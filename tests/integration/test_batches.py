@@ -36,7 +36,7 @@ class Case:
 
     async def try_all(
         self, rows: Iterable[int], step: str = "step-1", job: str = "", **options: Any
-    ) -> list[ChatReply | Exception]:
+    ) -> list[ChatReply | BaseException]:
         """Each row asked for once, all at the same time."""
         headers = origin_headers(self.project, job or self.job, f"{step}-{self.project}", "distill")
         async with GatewayClient(self.gateway.url, TOKEN, headers, batch=True) as client:
@@ -44,7 +44,7 @@ class Case:
                 client.chat(model="default", messages=ask(row), max_tokens=50, example_id=str(row), **options)
                 for row in rows
             ]
-            return await asyncio.gather(*asked, return_exceptions=True)  # pyright: ignore[reportReturnType]
+            return await asyncio.gather(*asked, return_exceptions=True)
 
     async def answers(self, rows: Sequence[int], **origin: Any) -> list[ChatReply]:
         """As a step does it: asked again until nothing is pending. Raises what else a call ends with."""

@@ -192,7 +192,8 @@ def test_an_alias_that_moved_meanwhile_stays_where_it_is(stores: Stores):
     observe(stores, canary_id, 0, (900, 9), (100, 1))
     (canary,) = stores.canaries.due(60)
     stores.catalog.serve(DEFAULT_PROJECT, stores.catalog.resolve(DEFAULT_PROJECT, "a@3"))
-    verdict = looking.decide(canary.rule, False, 0, stores.canaries.counts(canary_id), 0.0)  # type: ignore[arg-type]
+    assert canary.rule is not None
+    verdict = looking.decide(canary.rule, False, 0, stores.canaries.counts(canary_id), 0.0)
     assert not stores.canaries.conclude(canary, verdict)
     assert served(stores) == 3
     assert told(stores) == ["started", "moved"]
@@ -230,7 +231,9 @@ def test_ratings_count_in_the_step_in_which_the_answer_was_given(stores: Stores)
     for number, (version, rating) in enumerate([(1, "up"), (1, "down"), (2, "up"), (3, "down")]):
         rate(stores, f"first-{number}", version, rating, begun)
     look(stores)
-    standing = stores.canaries.get(DEFAULT_PROJECT, ALIAS).standing  # type: ignore[union-attr]
+    canary = stores.canaries.get(DEFAULT_PROJECT, ALIAS)
+    assert canary is not None
+    standing = canary.standing
     assert standing is not None
     assert (standing.served.model_dump(), standing.canary.model_dump()) == (
         {"requests": 2, "loss": 0.5}, {"requests": 1, "loss": 0},

@@ -5,9 +5,11 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from services.api.app import create_app
+from services.api.context import ProjectContext
 from services.api.features.files import service as files
 from services.api.settings import ApiSettings
 from shared.artifacts.store import ArtifactMissing
@@ -29,6 +31,11 @@ def http(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         yield client
 
 
+def context_of(http: TestClient) -> ProjectContext:
+    assert isinstance(http.app, FastAPI)
+    return http.app.state.context.of_project()
+
+
 def lines(rows: list[dict[str, Any]]) -> bytes:
     return b"".join(json.dumps(row).encode() + b"\n" for row in rows)
 
@@ -40,7 +47,7 @@ def upload(http: TestClient, rows: list[dict[str, Any]], purpose: str = "fine-tu
 
 
 def stored(http: TestClient, file_id: str) -> StoredRows:
-    context = http.app.state.context.of_project()  # pyright: ignore
+    context = context_of(http)
     return rows_of(context.file(file_id), context.artifacts, context.stores.catalog)
 
 
@@ -169,7 +176,7 @@ def test_a_long_file_is_read_in_a_process_of_its_own(http: TestClient, monkeypat
 
 
 def test_rows_from_before_there_were_columns_get_them(http: TestClient, first: str):
-    context = http.app.state.context.of_project()  # pyright: ignore
+    context = context_of(http)
     rows = [*stored(http, first)]
     old = context.artifacts.put_json([row.model_dump(mode="json") for row in rows])
     record = context.stores.catalog.add_file(

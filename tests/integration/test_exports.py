@@ -112,7 +112,7 @@ async def test_stock_libraries_load_what_was_exported_and_it_is_the_model(
     whole = unpacked(system, export, "merged.tar", tmp_path / "whole")
     laid = unpacked(system, export, "adapter.tar", tmp_path / "laid")
     assert (whole.name, laid.name) == ("expert-1-merged", "expert-1-adapter")
-    tokenizer = AutoTokenizer.from_pretrained(whole)
+    tokenizer: Any = AutoTokenizer.from_pretrained(whole)
     messages = [{"role": "user", "content": "List the files"}]
     ids = tokenizer.apply_chat_template(messages, return_tensors="pt", add_generation_prompt=True, return_dict=False)
     merged = AutoModelForCausalLM.from_pretrained(whole)

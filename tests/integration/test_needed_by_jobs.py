@@ -56,8 +56,8 @@ class Project:
         )  # fmt: skip
 
 
-ASKS = {"type": "completions", "model": "a@1", "source": CONTENT, "input_messages": MESSAGES}
-GRADES = {"type": "jsonl", "source": CONTENT}
+ASKS: dict[str, object] = {"type": "completions", "model": "a@1", "source": CONTENT, "input_messages": MESSAGES}
+GRADES: dict[str, object] = {"type": "jsonl", "source": CONTENT}
 VERSIONS: dict[str, Callable[[Project], AnyRequest]] = {
     "job": lambda project: project.job(model="a@1"),
     "export": lambda project: ExportRequest(model="a@1", model_id=project.version.id, formats=[ExportFormat.ADAPTER]),

@@ -11,7 +11,7 @@ import uuid
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 
@@ -49,8 +49,8 @@ class Place(NamedTuple):
     url: str
     folder: Path
 
-    def host(self, name: str, **more: object) -> PlatformSettings:
-        return PlatformSettings(data=self.folder / name, artifacts_url=self.url, disk_floor_gb=0, **more)  # pyright: ignore[reportArgumentType]
+    def host(self, name: str, **more: Any) -> PlatformSettings:
+        return PlatformSettings(data=self.folder / name, artifacts_url=self.url, disk_floor_gb=0, **more)
 
 
 @pytest.fixture(params=["local", "file", "s3"])
@@ -213,7 +213,8 @@ def test_the_cache_is_bounded_and_keeps_what_is_in_use(far: Place):
     settings = far.host("b", artifacts_cache_gb=0.00002)  # 15 kB of it for artifacts
     writer, reader = open_artifacts(far.host("a")), open_artifacts(settings)
     digests = [writer.put(os.urandom(900)) for _ in range(40)]
-    held = reader.cache._held  # pyright: ignore[reportOptionalMemberAccess]
+    assert reader.cache is not None
+    held = reader.cache._held
     with reader.kept():
         first = reader.file(digests[0])
         os.utime(first, (1, 1))  # used longest ago, and in use

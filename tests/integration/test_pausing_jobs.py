@@ -63,7 +63,8 @@ class System:
             self.simulation.settings,
             OrchestratorSettings(),
         )
-        made.steps = self.steps  # pyright: ignore[reportAttributeAccessIssue]
+        steps: Any = self.steps
+        made.steps = steps
         running = asyncio.create_task(made.run_forever())
         try:
             yield made

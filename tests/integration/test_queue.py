@@ -41,7 +41,7 @@ def test_steps_run_fail_and_are_tried_again(farm: Farm):
         row = farm.wait(echoed, "succeeded")
         hint = hints.get_message(timeout=5)
     assert hint is not None
-    assert hint["data"].decode() == echoed
+    assert hint["data"] == echoed.encode()
     result = farm.artifacts.get_json(row.result_ref)
     assert result == {"rows": [{"id": "a"}], "adapter": None, "metrics": {"phase": "distill", "loss": None}}
     assert row.metrics == {"phase": "distill", "loss": None}

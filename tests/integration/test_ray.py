@@ -7,6 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -80,8 +81,10 @@ def worker(tmp_path: Path, student: Path, monkeypatch: pytest.MonkeyPatch) -> It
 
 
 def launcher(worker: PlatformSettings, address: str = "") -> Launcher:
-    kind = {"launcher": "ray", "ray_address": address, "ray_gpus": 0, "ray_python": sys.executable} if address else {}
-    chosen = launcher_of(TrainerSettings(**kind), worker, HANDLERS)  # pyright: ignore[reportArgumentType]
+    kind: dict[str, Any] = (
+        {"launcher": "ray", "ray_address": address, "ray_gpus": 0, "ray_python": sys.executable} if address else {}
+    )
+    chosen = launcher_of(TrainerSettings(**kind), worker, HANDLERS)
     chosen.check()
     return chosen
 

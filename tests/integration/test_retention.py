@@ -364,7 +364,9 @@ def test_a_step_waits_for_room_without_failing(runner, tmp_path: Path, new_job, 
             connection.exec_driver_sql("UPDATE steps SET not_before = 0, created_at = 0")
         assert stores.steps.unsent(30) == [(step.id, Queue.STRONG)], "nobody would send it again"
     runner(0).run(step.id)
-    assert stores.steps.get(step.id).state == "succeeded"  # pyright: ignore[reportOptionalMemberAccess]
+    ended = stores.steps.get(step.id)
+    assert ended is not None
+    assert ended.state == "succeeded"
 
 
 async def test_the_orchestrator_waits_for_room_and_says_so(monkeypatch: pytest.MonkeyPatch):

@@ -4,6 +4,7 @@ import ast
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
@@ -55,7 +56,8 @@ def test_a_handler_stops_with_its_lease_when_the_database_is_silent(
 
 def test_connections_to_the_database_notice_a_dead_peer_and_keep_no_locks(postgres_url: str):
     with reading(engine_for(postgres_url)) as connection:
-        asked = connection.connection.dbapi_connection.info.get_parameters()  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+        driver: Any = connection.connection.dbapi_connection
+        asked = driver.info.get_parameters()
         assert {name: int(asked[name]) for name in keepalive.POSTGRES} == keepalive.POSTGRES
         shown = connection.exec_driver_sql("SHOW idle_in_transaction_session_timeout").scalar_one()
     assert shown == f"{IDLE_TRANSACTION_S}s"

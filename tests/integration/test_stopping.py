@@ -202,7 +202,9 @@ def test_each_kind_of_worker_lets_go_within_five_seconds(plant: Plant, how: str)
     plant.slow(0)
     other = plant.new_job(plant.stores)  # the workers are free: they take other work at once
     plant.stores.jobs.rest(job) if how == "pause" else plant.stores.jobs.end(job, JobStatus.CANCELLED)
-    assert plant.stores.jobs.claim("test", 600).id == other.id  # pyright: ignore[reportOptionalMemberAccess]
+    taken = plant.stores.jobs.claim("test", 600)
+    assert taken is not None
+    assert taken.id == other.id
     after = [plant.step(other, kind, 1, f"after {how}") for kind in steps]
     wait_until(lambda: all(plant.row(step).state == "succeeded" for step in after), 60)
 

@@ -201,7 +201,7 @@ def merging() -> list[psutil.Process]:
     for process in psutil.Process().children(recursive=True):
         try:
             processes += [process] if "services.trainer.train" in process.cmdline() else []
-        except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        except psutil.NoSuchProcess:
             continue
     return processes
 

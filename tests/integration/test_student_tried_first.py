@@ -16,8 +16,10 @@ NO = Ability(ok=False, reason="its states cannot be trained", remedy="take anoth
 
 
 def capabilities(train: Ability) -> Capabilities:
-    able = dict.fromkeys(("load", "train_full", "dpo", "search", "serve"), YES)
-    return Capabilities(base=BASE.base, identity="0", model_type="x", architecture="X", train_lora=train, **able)
+    able = dict.fromkeys(("load", "train_full", "dpo", "search", "serve"), YES) | {"train_lora": train}
+    return Capabilities.model_validate(
+        {"base": BASE.base, "identity": "0", "model_type": "x", "architecture": "X"} | able
+    )
 
 
 class Trying(World):
@@ -53,7 +55,8 @@ async def test_an_unfit_student_ends_the_job_with_the_code_of_posting_before_any
 
 @pytest.mark.parametrize("tried", [True, False])
 async def test_a_fit_student_is_tried_once_and_the_job_goes_on(system: System, tried: bool):
-    system.world.tried = capabilities(YES)  # type: ignore[attr-defined]
+    assert isinstance(system.world, Trying)
+    system.world.tried = capabilities(YES)
     if tried:
         keep(folder_of(system.settings.data), capabilities(YES))
     job = system.post(system.file())

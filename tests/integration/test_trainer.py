@@ -45,7 +45,7 @@ def full_params(**changes) -> TrainParams:
 @pytest.fixture(scope="module")
 def fully_tuned(base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     spec = spec_of(StepKind.SFT, full_params(), EXAMPLES, base, tmp_path_factory.mktemp("full"))
-    return sft.fine_tune(spec, Ticks()), spec.output / "weights"  # type: ignore[arg-type]
+    return sft.fine_tune(spec, Ticks()), spec.output / "weights"
 
 
 def test_full_fine_tuning_changes_all_weights_and_leaves_a_whole_model(base: Path, fully_tuned):
@@ -62,7 +62,7 @@ def test_full_fine_tuning_changes_all_weights_and_leaves_a_whole_model(base: Pat
 def test_full_preference_is_anchored_at_the_incoming_model_without_a_second_one(fully_tuned, tmp_path: Path):
     incoming = fully_tuned[1]
     spec = spec_of(StepKind.DPO, full_params(learning_rate=1e-3), PAIRS, incoming, tmp_path)
-    figures = dpo(spec, Ticks())  # type: ignore[arg-type]
+    figures = dpo(spec, Ticks())
     assert abs(figures["margin_first"]) < 1e-4  # scored before the first step, in other batches than the training's
     assert figures["margin"] > 0.5
     assert figures["reward_accuracy"] > 0.9
@@ -74,8 +74,8 @@ def test_held_out_pairs_are_measured_before_and_after_and_not_trained_on(base: P
     """The student learns to prefer what it was shown; of unseen pairs of the same kind it prefers more than before."""
     aside = [{**pair, "held_out": True} for pair in PAIRS[:2]]
     params = train_params(learning_rate=5e-3, epochs=2)
-    figures = dpo(spec_of(StepKind.DPO, params, [*aside, *PAIRS[2:]], base, tmp_path / "a"), Ticks())  # type: ignore[arg-type]
-    alone = dpo(spec_of(StepKind.DPO, params, PAIRS[2:], base, tmp_path / "b"), Ticks())  # type: ignore[arg-type]
+    figures = dpo(spec_of(StepKind.DPO, params, [*aside, *PAIRS[2:]], base, tmp_path / "a"), Ticks())
+    alone = dpo(spec_of(StepKind.DPO, params, PAIRS[2:], base, tmp_path / "b"), Ticks())
     assert (figures["rows"], figures["dropped_too_long"]) == (6, 0)
     assert hash_folder(tmp_path / "a/output/adapter") == hash_folder(tmp_path / "b/output/adapter")
     seen = HeldOut(**figures["held_out"])
@@ -93,7 +93,7 @@ def test_a_pairs_loss_counts_as_much_as_it_weighs(base: Path, tmp_path: Path, me
     losses = {}
     for name, weights in {"all": [1.0] * 8, "half": [0.5] * 8, "first": [1.0] + [1e-6] * 7}.items():
         pairs = [pair | {"weight": weight} for pair, weight in zip(PAIRS, weights, strict=True)]
-        figures = dpo(spec_of(StepKind.DPO, params, pairs, base, tmp_path / name), Ticks())  # type: ignore[arg-type]
+        figures = dpo(spec_of(StepKind.DPO, params, pairs, base, tmp_path / name), Ticks())
         assert figures["steps"] == 1
         losses[name] = figures["loss_first"]
     assert losses["half"] == pytest.approx(losses["all"] / 2, rel=0.02)
@@ -122,7 +122,7 @@ def family() -> list[psutil.Process]:
 def command_line(process: psutil.Process) -> list[str]:
     try:
         return process.cmdline()
-    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+    except psutil.NoSuchProcess:
         return []
 
 
@@ -155,7 +155,7 @@ async def test_a_killed_training_resumes_and_ends_in_the_same_adapter(context: S
     assert again.adapter == result.adapter
     assert again.metrics["resumed_from_step"] >= result.metrics["resumed_from_step"]
     uninterrupted = spec_of(StepKind.SFT, params, EXAMPLES, base, tmp_path / "whole")
-    sft.fine_tune(uninterrupted, Ticks())  # type: ignore[arg-type]
+    sft.fine_tune(uninterrupted, Ticks())
     assert result.adapter == hash_folder(uninterrupted.output / "adapter")
     assert result.adapter is not None
     served = context.settings.serving / result.adapter / publishing.CONFIG
@@ -189,11 +189,11 @@ def test_a_training_stopped_within_an_epoch_goes_on_as_if_it_had_not_been(kind: 
     assert len({row[field] for row in rows}) == 7
     params = train_params(epochs=2)
     whole = spec_of(kind, params, rows, base, tmp_path / "whole")
-    straight = work(whole, Ticks())  # type: ignore[arg-type]
+    straight = work(whole, Ticks())
     cut = spec_of(kind, params, rows, base, tmp_path / "cut").model_copy(update={"checkpoint_steps": 7})
     with pytest.raises(KeyboardInterrupt):
-        work(cut, Stop(at=8))  # type: ignore[arg-type]
-    resumed = work(cut, Ticks())  # type: ignore[arg-type]
+        work(cut, Stop(at=8))
+    resumed = work(cut, Ticks())
     assert (straight["resumed_from_step"], resumed["resumed_from_step"], resumed["steps"]) == (0, 7, 10)
     assert resumed["trained_tokens"] == straight["trained_tokens"]
     assert hash_folder(cut.output / "adapter") == hash_folder(whole.output / "adapter")
@@ -216,7 +216,7 @@ async def test_a_killed_full_preference_training_keeps_its_reference(context: St
     assert result.adapter is None
     assert result.weights is not None
     uninterrupted = spec_of(StepKind.DPO, params, PAIRS, fully_tuned[1], tmp_path / "whole")
-    dpo(uninterrupted, Ticks())  # type: ignore[arg-type]
+    dpo(uninterrupted, Ticks())
     assert result.weights == hash_folder(uninterrupted.output / "weights")
     assert hash_folder(context.settings.serving / result.weights) == result.weights
 

@@ -27,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def fine_tune(base: Path, folder: Path, seed: int = 0) -> tuple[dict[str, Any], Path]:
     spec = spec_of(StepKind.SFT, train_params(seed=seed), EXAMPLES, base, folder)
-    return sft.fine_tune(spec, Ticks()), spec.output / "adapter"  # type: ignore[arg-type]
+    return sft.fine_tune(spec, Ticks()), spec.output / "adapter"
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +89,7 @@ def test_preference_raises_the_margin_from_the_incoming_student_and_leaves_the_r
 ):
     incoming = tuned[1]
     spec = spec_of(StepKind.DPO, train_params(learning_rate=5e-3), PAIRS, base, tmp_path, incoming)
-    figures = dpo(spec, Ticks())  # type: ignore[arg-type]
+    figures = dpo(spec, Ticks())
     assert figures["margin_first"] == 0  # the reference is the incoming adapter, not the base
     assert figures["margin"] > 0.5
     assert figures["reward_accuracy"] > 0.9
@@ -111,5 +111,5 @@ def test_a_loss_that_is_no_number_stops_the_training(base: Path, tmp_path: Path)
     weights["model.norm.weight"].fill_(float("nan"))
     save_file(weights, broken / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(FatalError) as error:
-        sft.fine_tune(spec_of(StepKind.SFT, train_params(), EXAMPLES, broken, tmp_path), Ticks())  # type: ignore[arg-type]
+        sft.fine_tune(spec_of(StepKind.SFT, train_params(), EXAMPLES, broken, tmp_path), Ticks())
     assert error.value.code == "nan_loss"

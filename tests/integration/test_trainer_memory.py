@@ -54,10 +54,10 @@ def test_a_step_that_does_not_fit_is_made_in_smaller_passes_with_the_same_gradie
 def test_a_single_row_that_does_not_fit_is_computed_twice_instead_of_kept(base: Path, tmp_path: Path):
     params = train_params(batch_size=2, epochs=1)
     at_ease = spec_of(StepKind.SFT, params, EXAMPLES, base, tmp_path / "at_ease")
-    sft.fine_tune(at_ease, Ticks())  # type: ignore[arg-type]
+    sft.fine_tune(at_ease, Ticks())
     pressed = spec_of(StepKind.SFT, params, EXAMPLES, base, tmp_path / "pressed")
     with a_device_of(4, unless_checkpointing=True):
-        figures = sft.fine_tune(pressed, Ticks())  # type: ignore[arg-type]
+        figures = sft.fine_tune(pressed, Ticks())
     assert figures["gradient_checkpointing"] is True
     one, other = weights_of(at_ease), weights_of(pressed)
     assert all(torch.allclose(one[name], other[name], atol=1e-4) for name in one)
@@ -66,7 +66,7 @@ def test_a_single_row_that_does_not_fit_is_computed_twice_instead_of_kept(base: 
 def test_what_fits_in_no_way_ends_with_what_to_change(base: Path, tmp_path: Path):
     spec = spec_of(StepKind.SFT, train_params(batch_size=2, epochs=1), EXAMPLES, base, tmp_path)
     with a_device_of(4), pytest.raises(FatalError) as error:
-        sft.fine_tune(spec, Ticks())  # type: ignore[arg-type]
+        sft.fine_tune(spec, Ticks())
     assert error.value.code == "out_of_memory"
     assert "max_length" in error.value.message
 
@@ -84,14 +84,14 @@ def test_a_model_in_parts_takes_less_in_the_next_attempt(base: Path, tmp_path: P
     with a_device_of(80):
         for _ in range(2):
             with pytest.raises(TransientError, match="half as much") as error:
-                sft.fine_tune(spec, Ticks())  # type: ignore[arg-type]
+                sft.fine_tune(spec, Ticks())
             assert error.value.code == "out_of_memory"
-        assert sft.fine_tune(spec, Ticks())["rows_at_once"] == 2  # type: ignore[arg-type]
+        assert sft.fine_tune(spec, Ticks())["rows_at_once"] == 2
     with a_device_of(4):
         with pytest.raises(TransientError):
-            sft.fine_tune(spec, Ticks())  # type: ignore[arg-type]
+            sft.fine_tune(spec, Ticks())
         with pytest.raises(FatalError, match="one row at a time"):
-            sft.fine_tune(spec, Ticks())  # type: ignore[arg-type]
+            sft.fine_tune(spec, Ticks())
 
 
 def with_adapter(params: TrainParams, **changes: Any) -> TrainParams:
@@ -117,7 +117,7 @@ def test_an_adapter_is_trained_on_a_base_of_4_bits(base: Path, tmp_path: Path):
     pytest.importorskip("bitsandbytes", reason="bitsandbytes is not installed: `make install-quantized` does it")
     params = with_adapter(train_params(), load_in_4bit=True, optim="adamw_8bit")
     spec = spec_of(StepKind.SFT, params, EXAMPLES, base, tmp_path)
-    figures = sft.fine_tune(spec, Ticks())  # type: ignore[arg-type]
+    figures = sft.fine_tune(spec, Ticks())
     assert figures["loss"] < figures["loss_first"] - 0.5
     adapter = load_file(spec.output / "adapter" / "adapter_model.safetensors")
     assert {tensor.dtype for tensor in adapter.values()} == {torch.float32}
@@ -131,9 +131,9 @@ def test_all_weights_are_trained_in_bfloat16_and_small_steps_are_not_lost(base: 
         train_params(method=Method.FULL, learning_rate=5e-5, epochs=10), dtype="bfloat16", optim="adamw_8bit"
     )
     exact = spec_of(StepKind.SFT, with_adapter(params, dtype="float32", optim="adamw"), EXAMPLES, base, tmp_path / "32")
-    wanted = sft.fine_tune(exact, Ticks())  # type: ignore[arg-type]
+    wanted = sft.fine_tune(exact, Ticks())
     half = spec_of(StepKind.SFT, params, EXAMPLES, base, tmp_path / "16")
-    figures = sft.fine_tune(half, Ticks())  # type: ignore[arg-type]
+    figures = sft.fine_tune(half, Ticks())
     gain, gain_of_exact = (one["loss_first"] - one["loss"] for one in (figures, wanted))
     assert gain > 0.7 * gain_of_exact > 0
 
@@ -149,7 +149,7 @@ def test_a_missing_library_is_named_with_the_setting(
     monkeypatch.setattr(model, "find_spec", lambda name: None)
     spec = spec_of(StepKind.SFT, with_adapter(train_params(), **changes), EXAMPLES, base, tmp_path)
     with pytest.raises(UserError, match=package) as error:
-        sft.fine_tune(spec, Ticks())  # type: ignore[arg-type]
+        sft.fine_tune(spec, Ticks())
     assert error.value.param == f"distillation.adapter.{next(iter(changes))}"
 
 
@@ -169,12 +169,12 @@ def test_a_device_that_is_measured_divides_by_tokens(base: Path, tmp_path: Path,
 
     params = train_params(batch_size=8, epochs=2)
     one = spec_of(StepKind.SFT, params, EXAMPLES, base, tmp_path / "rows")
-    by_rows = sft.fine_tune(one, Ticks())  # type: ignore[arg-type]
+    by_rows = sft.fine_tune(one, Ticks())
     monkeypatch.setattr(step_in_passes, "meter", lambda: Meter())
     monkeypatch.setattr(sft.AnswerTrainer, "_bytes_to_come", lambda self: 0)
     spec = spec_of(StepKind.SFT, params, EXAMPLES, base, tmp_path / "tokens")
     with watched(lambda model, tokens: seen.append(tokens)):
-        figures = sft.fine_tune(spec, Ticks())  # type: ignore[arg-type]
+        figures = sft.fine_tune(spec, Ticks())
     assert 0 < figures["tokens_at_once"] <= 100
     assert figures["gradient_checkpointing"] is True, "a pass of so few tokens is too small for a GPU"
     assert figures["loss"] == pytest.approx(by_rows["loss"], abs=2e-4)
@@ -211,6 +211,6 @@ def test_a_pass_of_sft_waits_for_nothing_that_the_device_computes(
     monkeypatch.setattr(sft.AnswerTrainer, "_run", watched_run)
     monkeypatch.setattr(step_in_passes, "CPU_TOKENS", 64)
     spec = spec_of(StepKind.SFT, train_params(batch_size=8, epochs=1), EXAMPLES, base, tmp_path)
-    figures = sft.fine_tune(spec, Ticks())  # type: ignore[arg-type]
+    figures = sft.fine_tune(spec, Ticks())
     assert figures["rows_at_once"] < 8
     assert not waits

@@ -94,7 +94,7 @@ def test_a_model_that_ignores_positions_is_padded_and_says_why(
 
     monkeypatch.setattr(Packing, "_pack", without_positions)
     spec = spec_of(StepKind.SFT, train_params(epochs=1), uneven(EXAMPLES, False), base, tmp_path)
-    figures = sft.fine_tune(spec.model_copy(update={"padding_free": True}), Ticks())  # type: ignore[arg-type]
+    figures = sft.fine_tune(spec.model_copy(update={"padding_free": True}), Ticks())
     assert "padding_free" not in figures
     assert "logits" in figures["padding_free_refused"]
     assert "passes are padded: " in capfd.readouterr().err

@@ -79,8 +79,8 @@ async def test_two_processes_learn_what_one_learns(base: Path, tmp_path: Path, m
     told: list[tuple[int, int]] = []
     done = await supervisor.run(copies, tmp_path / "log", lambda done, total, **_: told.append((done, total)), 3.0)
     alone = {kind: spec_for(kind, base, tmp_path / f"alone-{kind}") for kind in ROWS}
-    wanted = {StepKind.SFT: sft.fine_tune(alone[StepKind.SFT], Ticks())}  # type: ignore[arg-type]
-    wanted[StepKind.DPO] = dpo(alone[StepKind.DPO], Ticks())  # type: ignore[arg-type]
+    wanted = {StepKind.SFT: sft.fine_tune(alone[StepKind.SFT], Ticks())}
+    wanted[StepKind.DPO] = dpo(alone[StepKind.DPO], Ticks())
     assert (done.metrics["processes"], done.metrics["rows_at_once"]) == (2, 1)
     assert told[-1] == (6, 6)
     assert_learned_the_same(copies, done.metrics, alone[StepKind.SFT], wanted[StepKind.SFT])

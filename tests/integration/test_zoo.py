@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig
 from safetensors import safe_open
 from transformers import AutoConfig
 
@@ -91,7 +92,9 @@ def test_an_adapter_of_experts_sits_on_the_attention_and_no_router_is_trained(na
     trained = [name for name, weights in adapted.named_parameters() if weights.requires_grad]
     assert trained
     assert all("attn" in name and "lora" in name for name in trained)
-    assert adapted.peft_config["default"].r == 4  # type: ignore[union-attr]
+    config = adapted.peft_config["default"]
+    assert isinstance(config, LoraConfig)
+    assert config.r == 4
     whole = train_params().model_copy(update={"method": Method.FULL})
     model = trainable(spec_of(StepKind.SFT, whole, EXAMPLES, folder, tmp_path), whole)
     frozen = [name for name, weights in model.named_parameters() if not weights.requires_grad]
@@ -137,7 +140,9 @@ def test_missing_weights_and_templates_are_found_before_any_training(tmp_path: P
     ],
 )
 def test_what_an_engine_does_with_the_toys_adapter_is_part_of_the_probe(how: Any, code: str, unfit: str, warned: int):
-    before = Capabilities(base="tiny", identity="0", model_type="x", architecture="X", tried=how, **ABLE)
+    before = Capabilities.model_validate(
+        {"base": "tiny", "identity": "0", "model_type": "x", "architecture": "X", "tried": how} | ABLE
+    )
     after = probing.with_trial(before, EngineTrial(ok=not code, code=code, reason="its log says so"))
     refused = {name for name in ABLE if not getattr(after, name).ok}
     assert refused == ({unfit} if unfit else set())
@@ -150,8 +155,8 @@ DENSE = {"linear": ("q_proj", "v_proj"), "targets": ("q_proj", "v_proj")}
 
 def unfit(adapter: dict | None = None, **changes: object) -> list[str]:
     """Params of the problems of a job with all three phases."""
-    capabilities = Capabilities(
-        **{"base": "tiny", "identity": "0", "model_type": "llama", "architecture": "X"} | ABLE | DENSE | changes  # type: ignore[arg-type]
+    capabilities = Capabilities.model_validate(
+        {"base": "tiny", "identity": "0", "model_type": "llama", "architecture": "X"} | ABLE | DENSE | changes
     )
     spec = Distillation.model_validate({"domain": "d", "adapter": adapter or {}})
     request = JobRequest(model="tiny", training_file="file-1", distillation=spec)

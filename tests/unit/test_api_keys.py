@@ -33,7 +33,7 @@ def test_the_secret_is_made_once_or_given(tmp_path: Path):
     assert (tmp_path / "key-pepper").stat().st_mode & 0o777 == 0o600
     assert len(bytes.fromhex((tmp_path / "key-pepper").read_text())) == 32
     assert [path.name for path in tmp_path.iterdir()] == ["key-pepper"]
-    given = PlatformSettings(data=tmp_path / "other", api_key_secret="given")  # type: ignore[arg-type]
+    given = PlatformSettings(data=tmp_path / "other", api_key_secret="given")
     assert hash_secret(given) == b"given"
     assert not (tmp_path / "other").exists()
     assert "given" not in repr(given)

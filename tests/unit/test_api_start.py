@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+from fastapi.routing import APIRoute
 
 from services.api.app import create_app, refusal
 from services.api.settings import ApiSettings, key_hash
@@ -35,7 +36,7 @@ def test_keys_from_the_environment_are_only_kept_as_hashes(monkeypatch: pytest.M
     ],
 )
 def test_without_keys_only_loopback(host: str, keys: str, starts: bool, tmp_path):
-    reason = refusal(ApiSettings(host=host, keys=keys), PlatformSettings(data=tmp_path))  # type: ignore[arg-type]
+    reason = refusal(ApiSettings(host=host, keys=keys), PlatformSettings(data=tmp_path))
     assert (reason is None) == starts
     assert starts or "METEOR_API_KEYS" in str(reason)
     assert starts or "meteor keys create" in str(reason)
@@ -64,6 +65,7 @@ def test_every_v1_route_asks_for_a_scope(tmp_path):
     routes = [route for route in app.routes if getattr(route, "path", "").startswith("/v1/")]
     assert len(routes) >= 20
     for route in routes:
-        asked = [used.call.scopes for used in route.dependant.dependencies if isinstance(used.call, Needs)]  # type: ignore[attr-defined]
+        assert isinstance(route, APIRoute)
+        asked = [used.call.scopes for used in route.dependant.dependencies if isinstance(used.call, Needs)]
         assert len(asked) == 1, route
         assert asked[0], route

@@ -29,7 +29,7 @@ def test_tar_reads_what_went_in(file: Path):
     content = b"".join(made.read())
     assert len(content) == made.size
     with tarfile.open(fileobj=io.BytesIO(content)) as tar:
-        contents = {info.name: tar.extractfile(info).read() for info in tar}  # pyright: ignore[reportOptionalMemberAccess]
+        contents = {info.name: member.read() for info in tar if (member := tar.extractfile(info))}
         assert {(info.mtime, info.uid, info.uname, info.mode) for info in tar} == {(0, 0, "", 0o644)}
     assert contents == {"a/README.md": b"hello", "a/weights": file.read_bytes(), long: b"", "z": b"x" * 512}
 

@@ -82,7 +82,7 @@ def engine_tokenizer(folder: Path, mode: str) -> Any:
 
     if not (folder / "config.json").exists():  # else vLLM looks for it several times
         (folder / "config.json").write_text('{"model_type": "llama"}')
-    return get_tokenizer(folder, tokenizer_mode=mode)  # type: ignore[arg-type]
+    return get_tokenizer(folder, tokenizer_mode=mode)
 
 
 def rendered_by_the_engine(
@@ -101,7 +101,8 @@ def rendered_by_the_engine(
         **nothing, enable_prompt_embeds=False, trust_remote_code=False, model=folder, tokenizer=folder
     )
     model.hf_config = SimpleNamespace(model_type="llama")
-    conversation, _, _ = parse_chat_messages(messages, model, option["--chat-template-content-format"])  # type: ignore[arg-type]
+    form: Any = option["--chat-template-content-format"]
+    conversation, _, _ = parse_chat_messages(messages, model, form)
     return safe_apply_chat_template(
         model,
         engine_tokenizer(folder, option["--tokenizer-mode"]),

@@ -246,7 +246,7 @@ def test_a_preview_shows_rows_before_and_after(tmp_path: Path):
 def test_a_preview_counts_the_tokens_of_a_student(tmp_path: Path):
     words = {"[UNK]": 0} | {word: n for n, word in enumerate(["What", "is", "Nothing"], 1)}
     tokenizer = tokenizers.Tokenizer(tokenizers.models.WordLevel(words, unk_token="[UNK]"))
-    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()  # pyright: ignore[reportAttributeAccessIssue]
+    tokenizer.pre_tokenizer = tokenizers.pre_tokenizers.WhitespaceSplit()
     tokenizer.save(str(tmp_path / "tokenizer.json"))
     (tmp_path / "config.json").write_text('{"max_position_embeddings": 4}')
     rows = [("What is", "Nothing"), ("What is it", "Nothing at all"), ("What is it for", "x"), ("What", "")]

@@ -46,7 +46,7 @@ def test_redis_starts_as_configured(tmp_path: Path):
         client = redis.Redis(port=port, password="made-for-this-test")
         wait_until(lambda: answers(client), 60, "the broker")
         wanted = {"appendonly": "yes", "maxmemory-policy": "noeviction", "appendfsync": "everysec"}
-        assert {key: client.config_get(key)[key] for key in wanted} == wanted  # pyright: ignore[reportIndexIssue]
+        assert {key: client.config_get(key)[key] for key in wanted} == wanted
         with pytest.raises(redis.AuthenticationError):
             redis.Redis(port=port).ping()
         client.close()

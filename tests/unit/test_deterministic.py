@@ -119,8 +119,9 @@ class Runner(StepRunner):
     ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
 )
 def test_a_step_is_tried_again_only_where_that_may_help(error: Exception, tried_again: bool):
-    runner, steps = object.__new__(Runner), Steps()
-    runner.settings = SimpleNamespace(max_attempts=4)  # pyright: ignore[reportAttributeAccessIssue]
+    steps = Steps()
+    runner: Any = object.__new__(Runner)
+    runner.settings = SimpleNamespace(max_attempts=4)
     runner.kept = SimpleNamespace(steps=steps)
     context: Any = SimpleNamespace(claim=SimpleNamespace(key="k", attempt=1), clear_scratch=lambda: None)
     runner._failed(context, error)

@@ -30,7 +30,9 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Iterator[Service]:
 
 
 def spec(url: str, **changes: Any) -> EndpointGrader:
-    return TypeAdapter(VerifyingKind).validate_python({"type": "endpoint", "url": url} | changes)  # pyright: ignore
+    made = TypeAdapter(VerifyingKind).validate_python({"type": "endpoint", "url": url} | changes)
+    assert isinstance(made, EndpointGrader)
+    return made
 
 
 def scores(service: Service, *texts: str, kept: Path | None = None, **changes: Any) -> list[tuple[float, str]]:

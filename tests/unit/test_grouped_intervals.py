@@ -47,9 +47,9 @@ def test_a_gain_of_grouped_rows_is_covered(before: float, after: float):
 
 def spread(random: np.random.Generator, mean: float, groups: int, each: int) -> list[float]:
     """Scores between 0 and 1 whose variance is CORRELATION between groups and the rest within."""
-    draws = [random.beta(2 * mean, 2 * (1 - mean), shape) for shape in ((groups, 1), (groups, each))]
+    one, every = (random.beta(2 * mean, 2 * (1 - mean), shape) for shape in ((groups, 1), (groups, each)))
     between = random.random((groups, each)) < sqrt(CORRELATION)
-    return np.where(between, *draws).ravel().tolist()
+    return np.where(between, one, every).ravel().tolist()
 
 
 def inside(value: float, interval: Interval) -> bool:

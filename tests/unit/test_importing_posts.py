@@ -22,7 +22,7 @@ from tests.fakes.dump import HEAD, answer, posts_xml, question, zipped
 def read(path: Path, **options: Any) -> tuple[list[dict], dict[str, int]]:
     left_out: Counter[str] = Counter()
     options = {"site": "stackoverflow.com"} | options
-    rows = list(checked_rows(read_posts(path, StackExchangeOptions(**options), left_out), left_out))
+    rows = list(checked_rows(read_posts(path, StackExchangeOptions.model_validate(options), left_out), left_out))
     return rows, dict(+left_out)
 
 

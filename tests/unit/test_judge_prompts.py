@@ -35,7 +35,8 @@ def test_a_changed_prompt_raises_the_version():
     assert PROMPTS_BY_VERSION[STEP_KINDS[StepKind.REVIEW].version] == fingerprint()
 
 
-SCHEMAS = {  # of each kind of reply; a changed one is another request, so that the answers that were paid for are not found again
+# Of each kind of reply; a changed one is another request, so that the answers that were paid for are not found again.
+SCHEMAS: dict[type[Reply], str] = {
     Decision: "ebe0aeb3f9954cf3",
     Review: "9b00317be36d2efd",
     Critique: "c5e360b213463a50",

@@ -49,7 +49,7 @@ def test_an_optional_field_is_left_out_unless_it_was_set():
 def test_parts_are_frozen_and_know_their_fields():
     gain = DevGain(gain=Triple(0.1, 0.0, 0.2), kept=True)
     with pytest.raises(ValidationError):
-        gain.kept = False  # pyright: ignore[reportAttributeAccessIssue]
+        gain.kept = False  # pyrefly: ignore[read-only]
     with pytest.raises(ValidationError):
         WinRecord.model_validate({"win": 1, "tie": 1, "loss": 1, "draw": 1})
 

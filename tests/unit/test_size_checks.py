@@ -33,15 +33,16 @@ class Sizes(Posted):
     def rows(self) -> JobRows:
         return self.given
 
-    data: Any = ()  # pyright: ignore
-    lacks_references = False  # pyright: ignore[reportAssignmentType]
+    data: Any = ()
+    lacks_references = False
 
 
 def posted(rows: list[Question], **distillation: Any) -> Posted:
     request = JobRequest.model_validate(
         {"model": "m", "training_file": "f", "distillation": {"domain": "d"} | distillation}
     )
-    job = Sizes(None, request, {"default": Price(1, 2)})  # pyright: ignore[reportArgumentType]
+    nowhere: Any = None
+    job = Sizes(nowhere, request, {"default": Price(1, 2)})
     vars(job)["given"] = job_rows(Artifacts(Path(tempfile.mkdtemp())), rows)
     return job
 

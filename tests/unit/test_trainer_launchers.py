@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Awaitable, Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -67,8 +68,8 @@ def worker(tmp_path: Path) -> PlatformSettings:
     return host(tmp_path)
 
 
-def launcher(ray: RayJobsServer, platform: PlatformSettings, **more: object) -> OnCluster:
-    settings = TrainerSettings(launcher="ray", ray_address=ray.url, **more)  # pyright: ignore[reportArgumentType]
+def launcher(ray: RayJobsServer, platform: PlatformSettings, **more: Any) -> OnCluster:
+    settings = TrainerSettings(launcher="ray", ray_address=ray.url, **more)
     chosen = launcher_of(settings, platform, HANDLERS)
     assert isinstance(chosen, OnCluster)
     return chosen
@@ -289,7 +290,8 @@ async def test_jobs_of_others_and_unknown_states_disturb_nothing(ray: RayJobsSer
 
 
 async def test_an_answer_of_another_form_costs_no_attempt(ray: RayJobsServer, worker: PlatformSettings):
-    ray.jobs[FIRST] = _job(FIRST, None)  # pyright: ignore[reportArgumentType]
+    no_text: Any = None
+    ray.jobs[FIRST] = _job(FIRST, no_text)
     with pytest.raises(Postponed, match="status: Input should be a valid string"):
         await launcher(ray, worker).run(request_of(), attempt(worker, 1))
 

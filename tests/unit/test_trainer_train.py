@@ -1,6 +1,7 @@
 """Parts of the training process that need no TRL: token ids, decoding, checkpoints, errors."""
 
 import errno
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from services.trainer.train.decoding import Decoder, Sample
 from services.trainer.train.failures import as_error
 from services.trainer.train.fit import last_checkpoint
 from services.trainer.train.model import load_base, load_tokenizer
+from services.trainer.train.progress import Reporter
 from services.trainer.train.score import mean_nll, score
 from services.trainer.train.search import both_sides, search
 from services.trainer.train.strategies import STRATEGIES, closest
@@ -168,7 +170,7 @@ def test_what_search_cuts_off_is_said_of_each_side(base: Path, tmp_path: Path):
         output=tmp_path / "output",
         checkpoints=tmp_path / "checkpoints",
     )
-    metrics = search(spec, Ticks())  # type: ignore[arg-type]
+    metrics = search(spec, Ticks())
     rows = json.loads((spec.output / "rows.json").read_text())
     greedy = [plain_generate(base, prompt, 1, 6) for prompt in prompts]
     assert ["rejected" in row.get("cut_off", []) for row in rows] == [len(ids) == 6 for ids in greedy]
@@ -188,7 +190,7 @@ def test_nll_is_the_loss_that_training_would_begin_with(base: Path, tmp_path: Pa
         output=tmp_path / "output",
         checkpoints=tmp_path / "checkpoints",
     )
-    assert score(spec, Ticks()) == {"rows": 3, "dropped_too_long": 1}  # type: ignore[arg-type]
+    assert score(spec, Ticks()) == {"rows": 3, "dropped_too_long": 1}
     scored = json.loads((spec.output / "rows.json").read_text())
     (first,) = data.example_ids(tokenizer, rows[:1], 512)
     batch: Any = {name: torch.tensor([first[name]]) for name in ("input_ids", "labels")}
@@ -197,9 +199,10 @@ def test_nll_is_the_loss_that_training_would_begin_with(base: Path, tmp_path: Pa
     assert [row["id"] for row in scored] == ["0", "1", "2"]
 
 
-class Ticks:
+class Ticks(Reporter):
     def __init__(self):
-        self.seen = []
+        super().__init__(io.StringIO())
+        self.seen: list[tuple[int, int]] = []
 
     def tick(self, done: int, total: int, eta_s: float | None = None, **metrics: float) -> None:
         self.seen.append((done, total))
@@ -218,7 +221,7 @@ def test_search_keeps_the_order_the_equal_pairs_and_what_an_earlier_attempt_foun
         checkpoints=tmp_path / "checkpoints",
     )
     ticks = Ticks()
-    metrics = search(spec, ticks)  # type: ignore[arg-type]
+    metrics = search(spec, ticks)
     rows = json.loads((spec.output / "rows.json").read_text())
     assert [row["id"] for row in rows] == ["0", "1", "2"]
     assert metrics["rows"] == 3
@@ -231,7 +234,7 @@ def test_search_keeps_the_order_the_equal_pairs_and_what_an_earlier_attempt_foun
     first = json.loads(lines[0])
     first[1] = [[], True]  # were it searched again, the answer would not be empty
     sides_file.write_text("\n".join([json.dumps(first), lines[1], lines[2][:-3]]))  # and the last line is torn
-    search(spec, ticks)  # type: ignore[arg-type]
+    search(spec, ticks)
     again = json.loads((spec.output / "rows.json").read_text())
     assert again[first[0]]["chosen"] == ""
     assert [r for n, r in enumerate(again) if n != first[0]] == [r for n, r in enumerate(rows) if n != first[0]]

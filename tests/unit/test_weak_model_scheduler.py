@@ -163,7 +163,7 @@ def test_a_failed_model_is_refused_for_a_while(device: Device):
 
 
 def test_only_models_of_the_deployment_become_folders(tmp_path: Path):
-    settings = EngineSettings(model="/models/first", served_name="first")  # pyright: ignore[reportCallIssue]
+    settings = EngineSettings(model="/models/first", served_name="first")
     bases = Bases(
         student_model="first", student_path=Path("/models/first"), students={"second": Path("/models/second")}
     )

@@ -414,7 +414,7 @@ def running_listener() -> Generator[int]:
 
 
 def test_the_pulse_tells_of_a_ready_engine_and_takes_its_row_back(tmp_path: Path):
-    settings = PlatformSettings(data=tmp_path, renew=0.1)  # pyright: ignore[reportArgumentType]
+    settings = PlatformSettings(data=tmp_path, renew=0.1)
     jobs = open_stores(settings.database).jobs
     ready = threading.Event()
     heartbeat = EngineHeartbeat(settings, "student", 64, ready.is_set)
@@ -432,7 +432,7 @@ def test_the_pulse_tells_of_a_ready_engine_and_takes_its_row_back(tmp_path: Path
 
 def test_an_engine_without_a_database_goes_on(tmp_path: Path):
     (tmp_path / "file").touch()
-    heartbeat = EngineHeartbeat(PlatformSettings(data=tmp_path / "file", renew=0.05), "student", 1, lambda: True)  # pyright: ignore[reportArgumentType]
+    heartbeat = EngineHeartbeat(PlatformSettings(data=tmp_path / "file", renew=0.05), "student", 1, lambda: True)
     heartbeat.start()
     time.sleep(0.3)
     assert heartbeat.thread.is_alive()

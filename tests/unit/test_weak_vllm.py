@@ -9,6 +9,7 @@ import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,8 @@ ADAPTERS = Path("/data/serving")
 
 
 def settings(**values) -> EngineSettings:
-    return EngineSettings(**{"model": "org/student", "served_name": "student", "port": 9, **values})
+    given: dict[str, Any] = {"model": "org/student", "served_name": "student", "port": 9, **values}
+    return EngineSettings(**given)
 
 
 def option(argv: list[str], name: str) -> str:

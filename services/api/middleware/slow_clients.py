@@ -28,7 +28,7 @@ class BoundedConnection(HttpToolsProtocol):
     most_idle = 256
     idle: dict["BoundedConnection", None]  # likewise
 
-    def connection_made(self, transport: Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def connection_made(self, transport: Transport) -> None:
         super().connection_made(transport)
         self._header_bytes = 0
         self._timer: TimerHandle | None = None

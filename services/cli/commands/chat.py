@@ -34,7 +34,8 @@ class Side:
     def ask(self, http: httpx.Client, question: str, options: JsonObject, on_part: Callable[[str], None]) -> None:
         """Stream the answer and keep it. The conversation stays as it was if that fails. Raises Refused."""
         self.text = ""
-        messages = [*self.messages, {"role": "user", "content": question}]
+        asked: JsonObject = {"role": "user", "content": question}
+        messages = [*self.messages, asked]
         body = {"model": self.model, "messages": messages, "stream": True} | options
         try:
             with http.stream("POST", ROUTE, json=body, timeout=TIMEOUT) as reply:
@@ -47,7 +48,8 @@ class Side:
                     on_part(part)
         except httpx.HTTPError as error:
             raise Refused(f"{self.model}: the answer broke off: {error or type(error).__name__}") from error
-        self.messages = [*messages, {"role": "assistant", "content": self.text}]
+        answer: JsonObject = {"role": "assistant", "content": self.text}
+        self.messages = [*messages, answer]
 
     def _part(self, line: str) -> str:
         data = line.removeprefix("data:").strip() if line.startswith("data:") else "[DONE]"

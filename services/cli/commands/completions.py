@@ -137,7 +137,8 @@ def forget(
     if bool(ids) == (user is not None):
         raise Refused("say what is to be forgotten: --user NAME, or ids")
     body: JsonObject = {"dry_run": dry_run} | given(user=user, file=file)
-    body |= {"rows" if file else "completions": [*ids]} if ids else {}
+    if ids:
+        body["rows" if file else "completions"] = [*ids]
     with client(data) as api:
         result = api.ask(ForgetResult, "POST", "/v1/forget", body)
     emit(result, as_json, told(result))

@@ -236,9 +236,10 @@ def validate(
     data: Data = DEFAULT_DATA,
 ) -> None:
     """Check a dataset as an upload would; a file that lies here needs no API. Exit code 1 when a line is bad."""
+    verdict: FileVerdict
     if Path(file).is_file():
-        verdict: FileVerdict = check(Path(file), read_options(maps, skip_bad))
-        bad, more = verdict.n_bad, ""
+        verdict = local = check(Path(file), read_options(maps, skip_bad))
+        bad, more = local.n_bad, ""
     elif file.startswith("file-"):
         with client(data) as api:
             verdict = api.ask(FileVerdict, "POST", FILES.path(file, "validate"))

@@ -94,7 +94,8 @@ def run(
         source: JsonObject = {"type": "file_id", "id": api.upload(rows, purpose="evals").id if rows else file}
         source |= {"split": split.value} if split else {}
         body: JsonObject = {"data_source": {"type": "completions", "model": model, "source": source}}
-        body |= {"budget": {"max_usd": usd}} if usd is not None else {}
+        if usd is not None:
+            body["budget"] = {"max_usd": usd}
         made = until_ended(api, eval_id, api.ask(EvalRunObject, "POST", EVALS.path(eval_id, "runs"), body))
     emit(made, as_json, told(made))
     if made.status != "completed":

@@ -83,7 +83,8 @@ def create(
     """Make a key and show it, this once. From the first key on nobody gets in without one; a terminal is asked before. Where no API
     runs on the data folder the key is put into its database, so there may be one before the first start."""
     body: JsonObject = {"name": name}
-    body |= {"scopes": [scope.value for scope in scopes]} if scopes else {}
+    if scopes:
+        body["scopes"] = [scope.value for scope in scopes]
     body |= {"project": project} if project else {}
     body |= {"expires_at": int(time.time() + days * DAY_S)} if days else {}
     body |= {"budget": limits} if (limits := given(max_usd=usd, max_tokens=tokens, max_calls=calls)) else {}

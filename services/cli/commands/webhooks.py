@@ -43,7 +43,8 @@ def create(
 ) -> None:
     """Make a webhook and show its signing secret, this once."""
     body: JsonObject = {"url": url, "name": name}
-    body |= {"event_types": [event.value for event in events]} if events else {}
+    if events:
+        body["event_types"] = [event.value for event in events]
     with client(data) as api:
         emit_secret(api.ask(NewWebhook, "POST", WEBHOOKS.route, body), as_json)
 

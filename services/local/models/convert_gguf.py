@@ -7,6 +7,7 @@
 
 import sys
 from pathlib import Path
+from typing import cast
 
 from shared.platform.terminal import write
 
@@ -14,7 +15,7 @@ from shared.platform.terminal import write
 def convert(gguf: Path, output: Path) -> None:
     """Write config, weights, tokenizer and chat template of gguf into output (created)."""
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, GgufConfig, PreTrainedTokenizerBase
 
     write("reading and unpacking the weights\n")
     model = AutoModelForCausalLM.from_pretrained(
@@ -25,7 +26,8 @@ def convert(gguf: Path, output: Path) -> None:
         local_files_only=True,
     )
     write("building the tokenizer\n")
-    tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
+    loaded = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name, local_files_only=True)
+    tokenizer = cast(PreTrainedTokenizerBase, loaded)
     write("writing safetensors\n")
     model.save_pretrained(output)
     tokenizer.save_pretrained(output)

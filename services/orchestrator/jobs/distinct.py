@@ -19,7 +19,7 @@ class Distinct:
         """Whether no question that was taken is like this one, which is taken then."""
         words = " ".join(sorted(alike_form(question).split())) or question
         like = self._taken.setdefault(tuple(NUMBERS.findall(question)), [])
-        if process.extractOne(words, like, scorer=fuzz.ratio, score_cutoff=ALIKE):
+        if process.extractOne(words, like, scorer=fuzz.ratio, score_cutoff=ALIKE):  # pyrefly: ignore[no-matching-overload]
             return False
         like.append(words)
         return True

@@ -101,7 +101,7 @@ class Decisions:
             level=round(level, 6),
             n=len(new.answers),
             record=new.record_against(old),
-            compared_with=served and served.name,
+            compared_with=served.name if served else None,
         )
 
 

@@ -42,7 +42,7 @@ class HeadToHead:
         if not self.judge_measures:
             return before, after
         if self.through_the_base and after.part != Split.TEST:
-            base = replace(before, name=BASE, answers=state.base_answers, each=())
+            base = replace(before, name=BASE, answers=[*state.base_answers], each=())
             over = [await self.points(state, base, one, planned=False) for one in (before, after)]
             return replace(before, scores={JUDGE: over[0]}), replace(after, scores={JUDGE: over[1]})
         won = await self.points(state, before, after, planned)

@@ -107,7 +107,7 @@ class ProgressMeter:
         running = sum(cost(step.kind, step.rows) * step.share for step in self._running.values())
         done = min(self.done + running, self.total * 0.99)
         left = self._expected_left() if self._rates else _exactly(self._seconds_left())
-        self._eta = self._steady(left and left.likely)
+        self._eta = self._steady(left.likely if left else None)
         low, high = (left.low, left.high) if left else (None, None)
         return JobProgress(
             percent=round(100 * done / self.total, 1),

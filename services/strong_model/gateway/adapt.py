@@ -151,6 +151,8 @@ def _apply(rule: Rule, sent: Json) -> bool:
             sent["messages"] = [turn | {"content": flat(turn.get("content"))} for turn in sent["messages"]]
         case "strip":
             sent["messages"] = [{key: turn[key] for key in turn if key != rule.of} for turn in sent["messages"]]
+        case "rename" | "value" | "format":
+            pass  # the body is none that the rule is for
     return sent != before
 
 

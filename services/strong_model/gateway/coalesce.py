@@ -55,7 +55,7 @@ class Coalescer:
             return Ticket(call, caller, first=False)
         providers = [provider, *(self._providers[name] for name in provider.fallback)]
         chunks = asyncio.Queue() if stream else None
-        call = Call(providers, body, digest, origin, identity and identity.former, chunks=chunks)
+        call = Call(providers, body, digest, origin, identity.former if identity else None, chunks=chunks)
         call.join(caller)
         self._calls[key] = call
         call.task = asyncio.create_task(self._run(call))

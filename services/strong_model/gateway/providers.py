@@ -32,7 +32,7 @@ def checked_headers(value: SecretStr) -> SecretStr:
     return SecretStr(json.dumps({name: item.strip() for name, item in headers.items()})) if headers else value
 
 
-class _ProviderSettings(BaseSettings, ProviderOptions):  # pyright: ignore[reportIncompatibleVariableOverride]
+class _ProviderSettings(BaseSettings, ProviderOptions):
     """base_url as OpenAI's SDK takes it (with /v1). fallback: a JSON list. headers: a JSON object."""
 
     model_config = SettingsConfigDict(extra="ignore", hide_input_in_errors=True)

@@ -123,7 +123,7 @@ class Following:
         if had is not None and had in known and not known[had].state.is_over:
             log.info("goes on with a run on the cluster", run=had, step_key=self.context.claim.key)
             return None
-        self.run = f"{prefix}{max(map(number, filter(None, [*known, had])), default=0) + 1}"
+        self.run = f"{prefix}{max(map(number, [*known, had] if had else known), default=0) + 1}"
         await self._own()
         await self._submit()
         return None

@@ -125,7 +125,7 @@ class LikelihoodProcessor(LogitsProcessor):
         self.open: torch.Tensor | None = None  # mask of the rows that have not ended
         self.last = torch.zeros(0)
 
-    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
         if self.open is None:
             self.open = torch.ones(len(input_ids), dtype=torch.bool, device=scores.device)
             self.total = self.tokens = torch.zeros(len(input_ids), device=scores.device)

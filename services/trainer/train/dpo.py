@@ -125,7 +125,8 @@ class PairTrainer(StepInPasses, DPOTrainer):
             own[start] = [side.tolist() for side in sides]
         scored = together.joined(own)
         for number, column in enumerate(("ref_chosen_logps", "ref_rejected_logps")):
-            dataset = dataset.add_column(column, [value for start in starts for value in scored[start][number]])
+            values = [value for start in starts for value in scored[start][number]]
+            dataset = cast(Dataset, dataset.add_column(column, values))
         return dataset
 
     def compute_ref_log_probs(self, model, inputs):

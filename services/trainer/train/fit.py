@@ -92,7 +92,7 @@ def fit(
     """
     watch = Watch(spec, reporter)
     trainer.add_callback(watch)
-    cast(StepInPasses, trainer).padding_free = spec.padding_free
+    cast(StepInPasses, trainer).may_pack = spec.padding_free
     checkpoint = last_checkpoint(spec.checkpoints)
     began = time.monotonic()
     if device().type == "cpu":

@@ -60,7 +60,7 @@ def use_own_gpu(processes: int) -> None:
 
 def load_tokenizer(base: Path, profile: PromptProfile = PLAIN) -> PreTrainedTokenizerBase:
     """With the chat template that the student is prompted with everywhere."""
-    tokenizer = AutoTokenizer.from_pretrained(base, local_files_only=True)
+    tokenizer = cast(PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(base, local_files_only=True))
     if profile.template is not None:
         tokenizer.chat_template = profile.template
     if tokenizer.pad_token_id is None:

@@ -28,7 +28,7 @@ from services.trainer.spec import Spec
 from services.trainer.train import architecture, progress
 from services.trainer.train.model import BESIDE_WEIGHTS, load_tokenizer
 from shared.artifacts.bases import Bases
-from shared.artifacts.capabilities import identity, libraries
+from shared.artifacts.capabilities import not_tried
 from shared.artifacts.chat_templates import read_prompts
 from shared.artifacts.store import Artifacts
 from shared.contracts.adapter_check import EngineTrial
@@ -53,15 +53,8 @@ FULL_INSTEAD = "ask for distillation.adapter.method full, or take another studen
 def probe(name: str, folder: Path) -> Capabilities:
     """Never raises for what is wrong with the base: that is the result."""
     began = time.monotonic()
-    result = Capabilities(
-        base=name,
-        identity=identity(folder),
-        libraries=libraries(),
-        model_type="",
-        architecture="",
-        bytes=sum(path.stat().st_size for path in folder.glob("*.safetensors")),
-        **dict.fromkeys(("load", "train_lora", "train_full", "dpo", "search", "serve"), Ability(ok=None)),
-    )
+    weights = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    result = not_tried(name, folder).model_copy(update={"bytes": weights})
     with tempfile.TemporaryDirectory(prefix="meteor-probe-") as scratch:
         try:
             result = _measured(result, folder, Path(scratch))

@@ -35,7 +35,7 @@ class StepInPasses(Trainer):
     """
 
     division: Division | None = None
-    padding_free: bool | None = None
+    may_pack: bool | None = None
     packed: Decision | None = None
     sides = 1
     alone = False
@@ -61,7 +61,7 @@ class StepInPasses(Trainer):
 
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
         if self.packed is None:
-            self.packed = packing.decide(cast(Any, self.model), self._two_rows(), self.padding_free)
+            self.packed = packing.decide(cast(Any, self.model), self._two_rows(), self.may_pack)
         division = self.division = self.division or self._divide(model)
         lengths = passes.lengths(inputs, self.sides, self._is_padded)
         before = self._figures_so_far()

@@ -49,7 +49,7 @@ class Control(ThreadingHTTPServer):
 
 
 class _Handler(BaseHTTPRequestHandler):
-    server: Control  # pyright: ignore[reportIncompatibleVariableOverride]
+    server: Control  # pyrefly: ignore[bad-override-mutable-attribute]
     protocol_version = "HTTP/1.1"
     timeout = READ_TIMEOUT_S
 

@@ -41,7 +41,7 @@ def text_of(engine: EngineSupervisor) -> Callable[[], bytes]:
         from prometheus_client import CollectorRegistry, generate_latest
 
         registry = CollectorRegistry()
-        registry.register(metrics)  # pyright: ignore[reportArgumentType]
+        registry.register(metrics)
         return generate_latest(registry)
 
     return text

@@ -153,7 +153,7 @@ class StreamedAnswer:
         return bool(self.choices) and ended and not self.failed
 
     def value(self, parted: Parted) -> Json:
-        choices = [{"logprobs": None, **self.choices[index]} for index in sorted(self.choices)]
+        choices: list[Json] = [{"logprobs": None, **self.choices[index]} for index in sorted(self.choices)]
         for choice in choices:
             message, calls = choice["message"], self.calls.get(choice["index"])
             if calls:

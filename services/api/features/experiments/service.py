@@ -216,12 +216,8 @@ def _on_same(first: DevResult, other: DevResult) -> tuple[list[float], list[floa
     them where the two were not measured on the same dev."""
     if first.n + (first.chosen_on or 0) != other.n + (other.chosen_on or 0):
         return first.scores, other.scores
-    places = [one.places or list(range(one.n)) for one in (first, other)]
-    both = set(places[0]) & set(places[1])
-    return tuple(
-        [score for place, score in zip(own, one.scores, strict=True) if place in both]
-        for own, one in zip(places, (first, other), strict=True)
-    )  # pyright: ignore[reportReturnType]
+    before, after = (dict(zip(one.places or range(one.n), one.scores, strict=True)) for one in (first, other))
+    return [before[place] for place in before if place in after], [after[place] for place in after if place in before]
 
 
 def _gain_over(report: Report, first: Report, before: list[float], after: list[float]) -> list[float] | None:

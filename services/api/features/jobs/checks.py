@@ -395,7 +395,7 @@ def findings_of(posted: Posted, checks: Iterable[Check]) -> Findings:
     findings = Findings([], [])
     for check in checks:
         for finding in check(posted):
-            (findings.right if isinstance(finding, str) else findings.problems).append(finding)  # pyright: ignore[reportArgumentType]
+            findings.right.append(finding) if isinstance(finding, str) else findings.problems.append(finding)
     return findings
 
 
