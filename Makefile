@@ -103,7 +103,8 @@ test: install-dev ## lint, import contracts, types, then the tests: unit, contra
 	$(call stage,ruff check,$(BIN)/ruff check $(SOURCES))
 	$(call stage,ruff format,$(BIN)/ruff format --check --quiet $(SOURCES))
 	$(call stage,import contracts,$(BIN)/lint-imports)
-	$(call stage,types and all tests,$(call beside,types and first tests on Python $(OTHER),$(BIN)/pyright --pythonpath $(BIN)/python && { $(TEST_OTHER_FIRST); },$(COMPILED)$(PYTEST_ALL) -n 4 --dist loadfile --no-loadscope-reorder))
+	$(call stage,types,$(BIN)/pyrefly check --summary=none --python-interpreter-path $(BIN)/python)
+	$(call stage,all tests,$(call beside,first tests on Python $(OTHER),$(TEST_OTHER_FIRST),$(COMPILED)$(PYTEST_ALL) -n 4 --dist loadfile --no-loadscope-reorder))
 
 # The services without torch on another Python than the environment's, in an environment of its own that is kept for later.
 OTHER := 3.13

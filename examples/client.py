@@ -28,7 +28,7 @@ job = client.post(
         "distillation": {"domain": domain, "primary_metric": "chrf", "answer_tokens": 64},
     },
 )
-job_id = job["id"]  # pyright: ignore[reportIndexIssue]
+job_id = job["id"]
 print(f"{job_id} on {base}")
 
 seen: set[str] = set()
