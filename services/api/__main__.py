@@ -2,9 +2,9 @@
 
 import sys
 
-from shared.platform.loading import loading
+from shared.platform.loading import loading_a_service
 
-with loading():
+with loading_a_service():
     from services.api.app import main
 
 sys.exit(main())

@@ -7,12 +7,12 @@ from pathlib import Path
 from services.api.app import create_app
 from services.api.features.docs.reference import markdown
 from services.api.settings import ApiSettings
+from shared.contracts.json_types import Json
 from shared.platform.settings import PlatformSettings
 
 
-def generated() -> dict[str, str]:
-    """Path below the repository's root -> the text that belongs there."""
-    made = create_app(ApiSettings(), PlatformSettings()).openapi()
+def generated(made: Json) -> dict[str, str]:
+    """Path below the repository's root -> the text that belongs there, out of the document."""
     return {
         "openapi.json": json.dumps(made, indent=1, ensure_ascii=False) + "\n",
         "docs/reference/api.md": markdown(made),
@@ -20,7 +20,7 @@ def generated() -> dict[str, str]:
 
 
 def main(root: Path) -> None:
-    for name, text in generated().items():
+    for name, text in generated(create_app(ApiSettings(), PlatformSettings()).openapi()).items():
         (root / name).write_text(text)
 
 

@@ -1,8 +1,8 @@
 """`python -m services.orchestrator`"""
 
-from shared.platform.loading import loading
+from shared.platform.loading import loading_a_service
 
-with loading():
+with loading_a_service():
     from services.orchestrator.main import main
 
 main()

@@ -1,8 +1,8 @@
 """`python -m services.trainer`"""
 
-from shared.platform.loading import loading
+from shared.platform.loading import loading_a_service
 
-with loading():
+with loading_a_service():
     from services.trainer.main import main
 
 main()

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, ParamSpec, TypeVar
 
 from shared.contracts.errors import MeteorError, TransientError
+from shared.platform.loading import loading_a_service
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -43,7 +44,8 @@ def main() -> None:
     os.nice(NICE)
     if hasattr(os, "SCHED_BATCH"):  # Linux: it takes no turn from the service when it wakes
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
-    work, args, kwargs = pickle.loads(sys.stdin.buffer.read())  # noqa: S301  from our own process
+    with loading_a_service():
+        work, args, kwargs = pickle.loads(sys.stdin.buffer.read())  # noqa: S301  from our own process
     outcome: tuple[Any, MeteorError | None]
     try:
         outcome = work(*args, **kwargs), None

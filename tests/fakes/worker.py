@@ -8,10 +8,13 @@ import os
 import subprocess
 import sys
 
-from shared.contracts.errors import BatchPending, TransientError, UserError
-from shared.contracts.steps import Queue, StepKind, StepRequest, StepResult
-from shared.platform import process_guard
-from shared.queue.step_task import StepContext, serve_queue
+from shared.platform.loading import loading_a_service
+
+with loading_a_service():  # as the real ones
+    from shared.contracts.errors import BatchPending, TransientError, UserError
+    from shared.contracts.steps import Queue, StepKind, StepRequest, StepResult
+    from shared.platform import process_guard
+    from shared.queue.step_task import StepContext, serve_queue
 
 
 async def teach(request: StepRequest, context: StepContext) -> StepResult:

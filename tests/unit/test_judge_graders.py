@@ -4,7 +4,6 @@ import random
 import time
 
 import pytest
-from rouge_score.rouge_scorer import RougeScorer
 
 from shared.contracts.grader_kinds import Grader
 from shared.judging.graders import (
@@ -79,6 +78,8 @@ def test_first_token(answer, reference, expected):
 
 
 def test_rouge_l_is_the_librarys_on_english():
+    from rouge_score.rouge_scorer import RougeScorer  # seconds to load, for this test alone
+
     answer, reference = "The quick brown dog jumps on the log.", "The quick brown fox jumps over the lazy dog"
     plain = RougeScorer(["rougeL"]).score(reference, answer)["rougeL"].fmeasure
     assert rouge_l(answer, reference) == pytest.approx(plain)
