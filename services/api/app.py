@@ -56,7 +56,8 @@ from services.api.middleware.body_limits import BodyLimit
 from services.api.middleware.compression import Compression
 from services.api.middleware.head import HeadAsGet
 from services.api.middleware.idempotency import Replayed, StoredResponses, on_replayed
-from services.api.openapi_document import document, operation_id
+from services.api.openapi_document import document
+from services.api.router import add_to
 from services.api.settings import ApiSettings, api_settings
 from services.api.unknown_paths import on_http_error
 from shared.contracts.errors import ErrorBody
@@ -150,7 +151,6 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
         docs_url=None,  # FastAPI's pages load scripts from other servers; features/docs has a page without scripts
         redoc_url=None,
         redirect_slashes=False,  # the target would come from the Host header
-        generate_unique_id_function=operation_id,
         middleware=_cors(settings),
     )
     app.openapi = lambda: document(app)
@@ -164,7 +164,7 @@ def create_app(settings: ApiSettings, platform: PlatformSettings) -> FastAPI:
     app.exception_handler(DataError)(_on_bad_value)
     app.exception_handler(OperationalError)(_on_database_unavailable)
     for feature in FEATURES:
-        app.include_router(feature.router)
+        add_to(app, feature.router)
     return app
 
 

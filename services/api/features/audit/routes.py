@@ -1,13 +1,12 @@
 """/v1/audit"""
 
-from fastapi import APIRouter
-
 from services.api.deps import Context, Page, needs
 from services.api.features.audit import service as audit
+from services.api.router import Router
 from shared.contracts.keys import AuditEntry, Scope
 from shared.contracts.views import Listed
 
-router = APIRouter(prefix="/v1/audit", tags=["audit"], dependencies=[needs(Scope.ADMIN)])
+router = Router(prefix="/v1/audit", tags=["audit"], dependencies=[needs(Scope.ADMIN)])
 
 
 @router.get("")

@@ -1,17 +1,16 @@
 """/v1/models/{alias}/canary"""
 
-from fastapi import APIRouter
-
 from services.api.deps import Context, Id, Page, needs
 from services.api.features.canaries import service as canaries
 from services.api.middleware.idempotency import once
 from services.api.openapi_document import may_answer
+from services.api.router import Router
 from shared.contracts.canary import CanaryDeleted, CanaryObject, CanaryRequest
 from shared.contracts.keys import Scope
 from shared.contracts.notices import NoticeObject
 from shared.contracts.views import Listed
 
-router = APIRouter(prefix="/v1/models/{alias}/canary", tags=["models"], dependencies=[needs(Scope.JOBS)])
+router = Router(prefix="/v1/models/{alias}/canary", tags=["models"], dependencies=[needs(Scope.JOBS)])
 
 
 @router.post("", dependencies=[once], responses=may_answer(409, 422))

@@ -1,15 +1,14 @@
 """/v1/models/{alias}/capture: the share of an alias's chats that is stored without being asked for."""
 
-from fastapi import APIRouter
-
 from services.api.deps import Context, Id, needs
 from services.api.features.captures import service as captures
 from services.api.middleware.idempotency import once
 from services.api.openapi_document import may_answer
+from services.api.router import Router
 from shared.contracts.completions import CaptureDeleted, CaptureObject, CaptureRequest
 from shared.contracts.keys import Scope
 
-router = APIRouter(prefix="/v1/models/{alias}/capture", tags=["stored_chats"], dependencies=[needs(Scope.JOBS)])
+router = Router(prefix="/v1/models/{alias}/capture", tags=["stored_chats"], dependencies=[needs(Scope.JOBS)])
 
 
 @router.post("", dependencies=[once], responses=may_answer(409, 422))

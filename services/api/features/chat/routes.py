@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import Response
 
 from services.api.context import ProjectContext
@@ -22,6 +22,7 @@ from services.api.features.chat.service import Asked, Body
 from services.api.model_router import Target
 from services.api.openapi_document import Responses, may_answer
 from services.api.responses.event_stream import EVENT, EVENT_STREAM, STREAM_HEADERS
+from services.api.router import Router
 from shared.contracts.chat import ChatRequest, CompletionRequest, GenerationRequest, ResponsesRequest
 from shared.contracts.errors import MeteorError, NotFound
 from shared.contracts.keys import Scope
@@ -49,7 +50,7 @@ ANSWERS: Responses = may_answer(404, 504) | {
     }
 }
 
-router = APIRouter(tags=["chat"], dependencies=[needs(Scope.CHAT)])
+router = Router(tags=["chat"], dependencies=[needs(Scope.CHAT)])
 
 
 class Form(NamedTuple):

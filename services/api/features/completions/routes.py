@@ -5,7 +5,7 @@ A key that may chat may not read what others have asked: reading takes the scope
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 
 from services.api.deps import Context, Id, Page, needs
 from services.api.features.chat.recorder import settled
@@ -13,6 +13,7 @@ from services.api.features.completions import service as completions
 from services.api.metadata_query import metadata_pairs
 from services.api.middleware.idempotency import once
 from services.api.openapi_document import may_answer
+from services.api.router import Router
 from shared.contracts.completions import CompletionChange, CompletionDeleted, StoredCompletion, StoredMessage
 from shared.contracts.distillation import NO_NUL
 from shared.contracts.keys import Scope
@@ -23,7 +24,7 @@ CHATS = "/v1/chat/completions"
 ONE = CHATS + "/{completion_id}"
 Order = Annotated[Literal["asc", "desc"], Query(description="by time; asc: oldest first")]
 
-router = APIRouter(tags=["stored_chats"], dependencies=[needs(Scope.FILES), Depends(settled)])
+router = Router(tags=["stored_chats"], dependencies=[needs(Scope.FILES), Depends(settled)])
 
 
 @router.get(CHATS)

@@ -7,11 +7,12 @@ import re
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from starlette.exceptions import HTTPException
 
 from services.api.responses.etags import IfNoneMatch, tagged
 from services.api.responses.page_policy import hashed, page_headers
+from services.api.router import Router
 
 BUILT = files("services.api.features.dashboard").joinpath("built")
 REPORT = files("services.api.features.results").joinpath("report.html.j2").read_text(encoding="utf-8")
@@ -46,7 +47,7 @@ HEADERS = page_headers(
     "trusted-types svelte-trusted-html",  # of Svelte's templates, which hold no data
 )
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 @router.get("/ui/assets/{name}")

@@ -2,15 +2,16 @@
 
 from functools import lru_cache
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 from fastapi.responses import HTMLResponse
 
 from services.api.features.docs.reference import STYLE, page
 from services.api.responses.page_policy import hashed, page_headers
+from services.api.router import Router
 
 HEADERS = page_headers(f"style-src {hashed(STYLE)}")
 
-router = APIRouter(include_in_schema=False)
+router = Router(include_in_schema=False)
 
 
 @lru_cache(maxsize=1)

@@ -2,12 +2,13 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Response
+from fastapi import Query, Response
 
 from services.api.deps import Context, Id, Page, needs
 from services.api.features.evals import service as evals
 from services.api.middleware.idempotency import once
 from services.api.openapi_document import may_answer
+from services.api.router import Router
 from shared.contracts.eval_results import EvalRunObject, OutputItem, RunDeleted, RunStatus
 from shared.contracts.evals import EvalChange, EvalDeleted, EvalObject, EvalRequest, RunRequest
 from shared.contracts.keys import Scope
@@ -18,7 +19,7 @@ RUNS = EVALS + "/{eval_id}/runs"
 ITEMS = RUNS + "/{run_id}/output_items"
 Order = Annotated[Literal["asc", "desc"], Query(description="by time of creation; asc: oldest first")]
 
-router = APIRouter(tags=["evals"], dependencies=[needs(Scope.JOBS)])
+router = Router(tags=["evals"], dependencies=[needs(Scope.JOBS)])
 
 
 @router.post(EVALS, status_code=201, dependencies=[once], responses=may_answer(409, 422))

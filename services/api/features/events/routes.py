@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header
+from fastapi import Header
 from starlette.concurrency import run_in_threadpool
 
 from services.api.deps import Context, Id, Page, needs
@@ -10,11 +10,12 @@ from services.api.features.events import service as events
 from services.api.features.events.hub import Hub
 from services.api.features.jobs import service as jobs
 from services.api.responses.event_stream import EVENT_STREAM, STREAM, EventResponse
+from services.api.router import Router
 from shared.contracts.errors import UserError
 from shared.contracts.keys import Scope
 from shared.contracts.views import EventObject, Listed
 
-router = APIRouter(tags=["jobs"], dependencies=[needs(Scope.JOBS)])
+router = Router(tags=["jobs"], dependencies=[needs(Scope.JOBS)])
 
 
 @router.get("/v1/distillation/jobs/{job_id}/events", response_model=Listed[EventObject], responses=STREAM)

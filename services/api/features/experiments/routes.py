@@ -1,16 +1,17 @@
 """/v1/experiments"""
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from services.api.deps import Context, Id, Page, needs
 from services.api.features.experiments import service as experiments
 from services.api.middleware.idempotency import once
 from services.api.openapi_document import may_answer
+from services.api.router import Router
 from shared.contracts.experiments import ExperimentObject, ExperimentReport, ExperimentRequest
 from shared.contracts.keys import Scope
 from shared.contracts.views import Listed
 
-router = APIRouter(prefix="/v1/experiments", tags=["experiments"], dependencies=[needs(Scope.JOBS)])
+router = Router(prefix="/v1/experiments", tags=["experiments"], dependencies=[needs(Scope.JOBS)])
 
 
 @router.post("", status_code=201, dependencies=[once], responses=may_answer(409, 422))

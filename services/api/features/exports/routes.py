@@ -1,16 +1,16 @@
 """/v1/exports: what POST /v1/models/{model}/export has begun, and its files."""
 
-from fastapi import APIRouter
 from fastapi.responses import Response
 
 from services.api.deps import Context, Id, needs
 from services.api.features.exports import service as exports
 from services.api.features.jobs.lifecycle_routes import add_control_routes, add_read_routes
 from services.api.responses.downloads import IfRange, Range, download_responses, downloaded
+from services.api.router import Router
 from shared.contracts.exports import ExportObject
 from shared.contracts.keys import Scope
 
-router = APIRouter(tags=["exports"], dependencies=[needs(Scope.JOBS)])
+router = Router(tags=["exports"], dependencies=[needs(Scope.JOBS)])
 PREFIX = "/v1/exports"
 MEDIA = {"tar": "application/x-tar", "json": "application/json", "md": "text/markdown; charset=utf-8"}
 

@@ -2,13 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import Depends, Query, Response
 
 from services.api.deps import Context, Id, Page, needs
 from services.api.features.chat.recorder import settled
 from services.api.features.feedback import service as feedback
 from services.api.middleware.idempotency import once
 from services.api.openapi_document import may_answer
+from services.api.router import Router
 from shared.contracts.distillation import NO_NUL
 from shared.contracts.feedback import FeedbackObject, FeedbackRequest, Rating
 from shared.contracts.keys import Scope
@@ -16,7 +17,7 @@ from shared.contracts.views import Deleted, Listed
 
 ROUTE = "/v1/feedback"
 
-router = APIRouter(tags=["stored_chats"])
+router = Router(tags=["stored_chats"])
 WRITES, READS = needs(Scope.CHAT, Scope.FILES), needs(Scope.FILES)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from fastapi.responses import Response
 from starlette.concurrency import run_in_threadpool
 
@@ -14,6 +14,7 @@ from services.api.middleware.idempotency import once
 from services.api.openapi_document import may_answer
 from services.api.paging import Paging
 from services.api.responses.downloads import IfRange, Range, download_responses, downloaded
+from services.api.router import Router
 from shared.artifacts.archives import Parts
 from shared.contracts.data import Split
 from shared.contracts.distillation import NO_NUL
@@ -22,7 +23,7 @@ from shared.contracts.keys import Scope
 from shared.contracts.versions import DatasetRow, FileDiff, VersionRequest
 from shared.contracts.views import Deleted, FileObject, FileVerdict, Listed
 
-router = APIRouter(prefix="/v1/files", tags=["files"], dependencies=[needs(Scope.FILES)])
+router = Router(prefix="/v1/files", tags=["files"], dependencies=[needs(Scope.FILES)])
 
 MOST_PAGE = 100
 

@@ -1,16 +1,17 @@
 """/v1/forget"""
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 
 from services.api.deps import Context, needs
 from services.api.features.chat.recorder import settled
 from services.api.features.forgetting import service as forgetting
 from services.api.middleware.idempotency import once
 from services.api.openapi_document import may_answer
+from services.api.router import Router
 from shared.contracts.forgetting import ForgetRequest, ForgetResult
 from shared.contracts.keys import Scope
 
-router = APIRouter(prefix="/v1/forget", tags=["stored_chats"], dependencies=[needs(Scope.FILES)])
+router = Router(prefix="/v1/forget", tags=["stored_chats"], dependencies=[needs(Scope.FILES)])
 
 
 @router.post("", dependencies=[Depends(settled), once], responses=may_answer(404, 409, 422))

@@ -1,11 +1,10 @@
 """/v1/graders: the kinds that there are. /v1/fine_tuning/alpha/graders, OpenAI's: is a grader one, and what does it give an answer."""
 
-from fastapi import APIRouter
-
 from services.api.deps import Context, needs
 from services.api.features.graders import kinds
 from services.api.features.graders import service as graders
 from services.api.openapi_document import may_answer
+from services.api.router import Router
 from shared.contracts.grader_runs import (
     GraderKindObject,
     GraderRequest,
@@ -16,7 +15,7 @@ from shared.contracts.grader_runs import (
 from shared.contracts.keys import Scope
 from shared.contracts.views import Listed
 
-router = APIRouter(prefix="/v1", tags=["graders"], dependencies=[needs(Scope.JOBS)])
+router = Router(prefix="/v1", tags=["graders"], dependencies=[needs(Scope.JOBS)])
 
 
 ALPHA = "/fine_tuning/alpha/graders"  # where OpenAI has them

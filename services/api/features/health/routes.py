@@ -2,15 +2,15 @@
 
 import asyncio
 
-from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
 from services.api.deps import Engine, ServerContext
 from services.api.features.health import service as health
+from services.api.router import Router
 from shared.contracts.errors import ErrorBody
 from shared.contracts.views import Alive, Readiness
 
-router = APIRouter(tags=["health"])
+router = Router(tags=["health"])
 
 
 @router.get("/healthz")

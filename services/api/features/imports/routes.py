@@ -1,6 +1,6 @@
 """/v1/imports"""
 
-from fastapi import APIRouter, Depends, Response
+from fastapi import Depends, Response
 
 from services.api.deps import Context, Id, needs
 from services.api.features.chat.recorder import settled
@@ -8,10 +8,11 @@ from services.api.features.imports import service as imports
 from services.api.features.jobs.lifecycle_routes import add_control_routes, add_read_routes
 from services.api.middleware.idempotency import once
 from services.api.openapi_document import may_answer
+from services.api.router import Router
 from shared.contracts.imports import ImportChange, ImportEstimate, ImportObject, ImportRequest
 from shared.contracts.keys import Scope
 
-router = APIRouter(tags=["imports"], dependencies=[needs(Scope.JOBS)])
+router = Router(tags=["imports"], dependencies=[needs(Scope.JOBS)])
 PREFIX = "/v1/imports"
 
 

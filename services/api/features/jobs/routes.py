@@ -6,7 +6,7 @@ import re
 import time
 from typing import Annotated, NamedTuple
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
+from fastapi import Depends, Header, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -21,6 +21,7 @@ from services.api.metadata_query import metadata_pairs
 from services.api.middleware.idempotency import is_stored, once
 from services.api.openapi_document import may_answer
 from services.api.responses.etags import UNCHANGED, IfNoneMatch, tagged
+from services.api.router import Router
 from shared.contracts.estimate import Estimate
 from shared.contracts.faults import as_far_as_readable
 from shared.contracts.fine_tuning import FineTuningRequest
@@ -37,7 +38,7 @@ OURS, OPENAIS = "/v1/distillation/jobs", "/v1/fine_tuning/jobs"
 JobBody = Annotated[JobRequest, as_far_as_readable(JobRequest)]
 FineTuningBody = Annotated[FineTuningRequest, as_far_as_readable(FineTuningRequest)]
 
-router = APIRouter(tags=["jobs"], dependencies=[needs(Scope.JOBS)])
+router = Router(tags=["jobs"], dependencies=[needs(Scope.JOBS)])
 
 
 def job_of(body: FineTuningRequest) -> JobRequest:

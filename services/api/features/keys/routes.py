@@ -1,15 +1,14 @@
 """/v1/keys: a project's admin manages that project's keys, the operator those of all projects."""
 
-from fastapi import APIRouter
-
 from services.api.deps import Context, Id, Page, needs
 from services.api.features.keys import service as keys
 from services.api.middleware.idempotency import once
 from services.api.openapi_document import may_answer
+from services.api.router import Router
 from shared.contracts.keys import KeyChange, KeyObject, KeyRequest, NewKey, Scope
 from shared.contracts.views import Deleted, Listed
 
-router = APIRouter(prefix="/v1/keys", tags=["keys"], dependencies=[needs(Scope.ADMIN)])
+router = Router(prefix="/v1/keys", tags=["keys"], dependencies=[needs(Scope.ADMIN)])
 
 
 @router.post("", status_code=201, responses=may_answer(404))

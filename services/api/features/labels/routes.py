@@ -1,16 +1,15 @@
 """/v1/labels"""
 
-from fastapi import APIRouter
-
 from services.api.deps import Context, Id, Page, needs
 from services.api.features.labels import service as labels
 from services.api.middleware.idempotency import once
 from services.api.openapi_document import may_answer
+from services.api.router import Router
 from shared.contracts.keys import Scope
 from shared.contracts.labels import LabelObject, LabelsAdded, LabelsRequest
 from shared.contracts.views import Deleted, Listed
 
-router = APIRouter(prefix="/v1/labels", tags=["labels"], dependencies=[needs(Scope.JOBS)])
+router = Router(prefix="/v1/labels", tags=["labels"], dependencies=[needs(Scope.JOBS)])
 
 
 @router.post("", status_code=201, dependencies=[once], responses=may_answer(409, 422))

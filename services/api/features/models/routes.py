@@ -1,18 +1,19 @@
 """/v1/models"""
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from services.api.deps import Context, Id, needs
 from services.api.features.exports import service as exports
 from services.api.features.models import service as models
 from services.api.middleware.idempotency import once
 from services.api.openapi_document import may_answer
+from services.api.router import Router
 from shared.contracts.capabilities import Capabilities
 from shared.contracts.exports import ExportObject, ExportWish
 from shared.contracts.keys import Scope
 from shared.contracts.views import Listed, ModelDeleted, ModelObject
 
-router = APIRouter(prefix="/v1/models", tags=["models"])
+router = Router(prefix="/v1/models", tags=["models"])
 READ = [needs(Scope.CHAT, Scope.JOBS)]
 CHANGE = [needs(Scope.JOBS)]
 

@@ -1,16 +1,17 @@
 """/v1/projects: the operator creates them and sets their limits, a project's admin reads its own."""
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from services.api.context import ProjectContext
 from services.api.deps import Context, Forbidden, Id, Page, needs
 from services.api.features.projects import service as projects
 from services.api.middleware.idempotency import once
 from services.api.openapi_document import may_answer
+from services.api.router import Router
 from shared.contracts.keys import ProjectChange, ProjectObject, ProjectRequest, Scope
 from shared.contracts.views import Listed
 
-router = APIRouter(prefix="/v1/projects", tags=["projects"], dependencies=[needs(Scope.ADMIN)])
+router = Router(prefix="/v1/projects", tags=["projects"], dependencies=[needs(Scope.ADMIN)])
 
 
 def _require_operator(context: ProjectContext) -> None:

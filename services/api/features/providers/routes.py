@@ -1,17 +1,16 @@
 """/v1/providers: the strong models that the gateway knows, and what each can do. The operator's, for a test costs money."""
 
-from fastapi import APIRouter
-
 from services.api.context import ProjectContext
 from services.api.deps import Context, Forbidden, Id, needs
 from services.api.features.providers import service as providers
 from services.api.middleware.idempotency import once
 from services.api.openapi_document import may_answer
+from services.api.router import Router
 from shared.contracts.keys import Scope
 from shared.contracts.providers import ProviderObject, ProviderReport
 from shared.contracts.views import Listed
 
-router = APIRouter(prefix="/v1/providers", tags=["providers"], dependencies=[needs(Scope.ADMIN)])
+router = Router(prefix="/v1/providers", tags=["providers"], dependencies=[needs(Scope.ADMIN)])
 
 
 def _require_operator(context: ProjectContext) -> None:

@@ -1,17 +1,18 @@
 """/v1/recipes"""
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 
 from services.api.deps import Context, Id, Page, needs
 from services.api.features.recipes import service as recipes
 from services.api.middleware.idempotency import once
 from services.api.openapi_document import may_answer
+from services.api.router import Router
 from shared.contracts.keys import Scope
 from shared.contracts.notices import NoticeObject
 from shared.contracts.recipes import RecipeObject, RecipeRequest
 from shared.contracts.views import Deleted, Listed
 
-router = APIRouter(prefix="/v1/recipes", tags=["recipes"], dependencies=[needs(Scope.JOBS)])
+router = Router(prefix="/v1/recipes", tags=["recipes"], dependencies=[needs(Scope.JOBS)])
 
 
 @router.post("", status_code=201, dependencies=[once], responses=may_answer(404, 409, 422))

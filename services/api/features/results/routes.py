@@ -3,7 +3,7 @@
 import json
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import Header, Query, Response
 
 from services.api.deps import Context, Id, Page, needs
 from services.api.features.results import lineage, outcomes, report_page
@@ -11,6 +11,7 @@ from services.api.features.results import service as results
 from services.api.openapi_document import Responses
 from services.api.responses.etags import UNCHANGED, IfNoneMatch, tagged
 from services.api.responses.page_policy import page_headers
+from services.api.router import Router
 from shared.contracts.data import Split
 from shared.contracts.distillation import NO_NUL
 from shared.contracts.keys import Scope
@@ -31,7 +32,7 @@ HTML = "text/html"
 AS_PAGE: Responses = {200: {"content": {HTML: {"schema": {"type": "string"}}}}}
 BY_ACCEPT = {"vary": "accept"}
 
-router = APIRouter(tags=["jobs"], dependencies=[needs(Scope.JOBS)])
+router = Router(tags=["jobs"], dependencies=[needs(Scope.JOBS)])
 
 
 @router.get(OURS + "/report", response_model=dict[str, Any], responses=UNCHANGED | AS_PAGE)

@@ -1,13 +1,12 @@
 """/v1/system: the operator's, for it covers all projects."""
 
-from fastapi import APIRouter
-
 from services.api.deps import Context, Forbidden, needs
 from services.api.features.system import service as system
+from services.api.router import Router
 from shared.contracts.keys import Scope
 from shared.contracts.system import SystemObject
 
-router = APIRouter(prefix="/v1/system", tags=["system"], dependencies=[needs(Scope.ADMIN)])
+router = Router(prefix="/v1/system", tags=["system"], dependencies=[needs(Scope.ADMIN)])
 
 
 @router.get("")

@@ -2,15 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 
 from services.api.deps import Context, needs
 from services.api.features.usage import service as usage
 from services.api.openapi_document import may_answer
+from services.api.router import Router
 from shared.contracts.keys import Scope
 from shared.contracts.usage import UsageGroup, UsageReport
 
-router = APIRouter(prefix="/v1/usage", tags=["usage"], dependencies=[needs(Scope.ADMIN)])
+router = Router(prefix="/v1/usage", tags=["usage"], dependencies=[needs(Scope.ADMIN)])
 
 LATEST = 2**33  # Unix seconds
 Time = Annotated[int | None, Query(ge=0, le=LATEST, description="Unix seconds")]

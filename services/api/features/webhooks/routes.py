@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query, Request
 from starlette.concurrency import run_in_threadpool
 
 from services.api.deps import Context, Id, Page, needs
@@ -10,6 +10,7 @@ from services.api.features.webhooks import service as webhooks
 from services.api.features.webhooks.deliveries import send_test
 from services.api.middleware.idempotency import is_stored, once
 from services.api.openapi_document import may_answer
+from services.api.router import Router
 from shared.contracts.keys import Scope
 from shared.contracts.views import Deleted, Listed
 from shared.contracts.webhooks import (
@@ -36,7 +37,7 @@ async def delivery_state(state: Annotated[DeliveryState | None, Query()] = None)
     return state
 
 
-router = APIRouter(tags=["webhooks"], dependencies=[needs(Scope.ADMIN)])
+router = Router(tags=["webhooks"], dependencies=[needs(Scope.ADMIN)])
 
 
 @router.post(OURS, status_code=201, dependencies=[once], responses=may_answer(409, 422))
