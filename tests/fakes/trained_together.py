@@ -12,7 +12,10 @@ from typing import Any
 from services.trainer.spec import Spec
 from services.trainer.train import __main__ as process
 from services.trainer.train.processes import rank
-from tests.fakes.little_memory import a_device_of
+from shared.platform.loading import loading
+
+with loading():  # torch and transformers come along
+    from tests.fakes.little_memory import a_device_of
 
 STOPPED_AT, MOST = 3, 40  # optimiser steps; tokens of a pass: those of a row, not of two
 
