@@ -13,12 +13,15 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TextIO
 
-from pydantic import TypeAdapter
+from shared.platform.loading import loading
 
-from shared.contracts.grader_kinds import VerifyingGrader, VerifyingKind
-from shared.grading.attempt import Stopped
-from shared.grading.plugins import PluginFailed, PluginUnfit
-from shared.grading.verify import grader
+with loading():
+    from pydantic import TypeAdapter
+
+    from shared.contracts.grader_kinds import VerifyingGrader, VerifyingKind
+    from shared.grading.attempt import Stopped
+    from shared.grading.plugins import PluginFailed, PluginUnfit
+    from shared.grading.verify import grader
 
 READY = None  # the first answer of a process whose grader is fit
 KEPT = 256  # texts that were read, so that each is read once however often it is compared
