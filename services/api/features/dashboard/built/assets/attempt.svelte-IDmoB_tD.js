@@ -1,1 +1,0 @@
-import{O as r,g as s,W as e}from"./index-BticiB3z.js";class g{#t=r("");get doing(){return s(this.#t)}set doing(t){e(this.#t,t,!0)}#r=r(null);get error(){return s(this.#r)}set error(t){e(this.#r,t)}get busy(){return this.doing!==""}async run(t,i="busy"){this.doing=i,this.error=null;try{await t()}catch(n){this.error=n}finally{this.doing=""}}}export{g as A};

@@ -1,1 +1,0 @@
-import{ay as r,az as a}from"./index-BticiB3z.js";function s(e,t){return r(e,a)}export{s as c};
